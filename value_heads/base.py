@@ -1,0 +1,147 @@
+"""What all value heads share: atoms (what is bootstrapped from), action values (what is predicted), and the head.
+
+Dimensions: B batch, A actions, K atoms, F features, D raw outputs per action.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+Draws = Mapping[str, Tensor]
+"""Random numbers of one update, by name: drawn by the learner, so that no head owns a generator."""
+
+OutputLayer = Callable[[int, int, int], nn.Module]
+"""(in_features, num_actions, num_outputs) -> module mapping [..., F] to [..., A, D], with `init_bias`."""
+
+
+class Support(NamedTuple):
+    """The range of returns that a head can represent, in units of return."""
+
+    v_min: float
+    v_max: float
+
+
+class Atoms(NamedTuple):
+    """A return distribution with finite support: mass `probs` at `values`, both [..., K]."""
+
+    values: Tensor
+    probs: Tensor
+
+    @classmethod
+    def at(cls, value: Tensor) -> "Atoms":
+        """All mass at one value: [...] -> atoms [..., 1]."""
+        return cls(value.unsqueeze(-1), torch.ones_like(value).unsqueeze(-1))
+
+    def mean(self) -> Tensor:
+        """sum_k p_k v_k, [...]."""
+        return (self.values * self.probs).sum(-1)
+
+    def backup(self, reward: Tensor, discount: Tensor) -> "Atoms":
+        """The distribution of reward + discount * Z; `reward` and `discount` are [...], without K.
+
+        `discount` is gamma**n * (1 - terminal): this is the one place where a Bellman target is formed.
+        """
+        expected = self.values.shape[:-1]
+        if reward.shape != expected or discount.shape != expected:
+            raise ValueError(
+                f"reward {tuple(reward.shape)} and discount {tuple(discount.shape)} "
+                f"must have the batch shape of the atoms, {tuple(expected)}"
+            )
+        return Atoms(reward.unsqueeze(-1) + discount.unsqueeze(-1) * self.values, self.probs)
+
+    def mix(self, policy: Tensor, offset: Tensor | None = None) -> "Atoms":
+        """The mixture over actions with mass `policy` [B, A], each action shifted by `offset` [B, A].
+
+        [B, A, K] -> [B, A*K]; its mean is sum_a policy_a (mean_a + offset_a).
+        """
+        values = self.values if offset is None else self.values + offset.unsqueeze(-1)
+        return Atoms(values.flatten(-2), (self.probs * policy.unsqueeze(-1)).flatten(-2))
+
+
+@dataclass(frozen=True)
+class ActionValues(ABC):
+    """Predictions that know what their numbers mean. `outputs` is [B, A, D], or [B, D] once an action is selected."""
+
+    outputs: Tensor
+
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """The action values Q, [B, A] (or [B] once selected): what acts."""
+
+    @abstractmethod
+    def distribution(self) -> Atoms:
+        """The predicted return distribution, for people to look at; probabilities in [0, 1] that sum to 1."""
+
+    @abstractmethod
+    def loss(self, target: Atoms) -> Tensor:
+        """The loss of a selected prediction against target atoms [B, K]: [B], without weights or reduction."""
+
+    def atoms(self) -> Atoms:
+        """What a target bootstraps from: the mean as one atom, unless a head says otherwise."""
+        return Atoms.at(self.mean())
+
+    def average(self, policy: Tensor, offset: Tensor | None = None) -> Atoms:
+        """The soft backup over actions with mass `policy` [B, A]: atoms [B, K'], see `Atoms.mix`."""
+        return self.atoms().mix(policy, offset)
+
+    def select(self, action: Tensor) -> Self:
+        """The prediction for `action`, int64 [B]: outputs [B, A, D] -> [B, D]."""
+        if action.shape != self.outputs.shape[:1]:
+            raise ValueError(f"action {tuple(action.shape)} does not match outputs {tuple(self.outputs.shape)}")
+        index = action[:, None, None].expand(-1, 1, self.outputs.shape[-1])
+        return replace(self, outputs=self.outputs.gather(1, index).squeeze(1))
+
+    def target_distribution(self, target: Atoms) -> Atoms:
+        """The target as this head sees it (a bin head: projected onto its bins), for people to look at."""
+        return target
+
+    def diagnostics(self, target: Atoms) -> dict[str, Tensor]:
+        """Scalars worth watching about a selected prediction and its target, by name."""
+        return {}
+
+    def _check_target(self, target: Atoms) -> None:
+        if self.outputs.dim() != 2 or target.values.shape[:-1] != self.outputs.shape[:1]:
+            raise ValueError(
+                f"target atoms {tuple(target.values.shape)} do not match selected outputs "
+                f"{tuple(self.outputs.shape)}: wanted [B, K] and [B, D] (call select first)"
+            )
+
+
+class ValueHead(nn.Module, ABC):
+    """Everything after the torso: features [B, F] -> ActionValues."""
+
+    @abstractmethod
+    def forward(self, features: Tensor, draws: Draws | None = None) -> ActionValues:
+        """`draws` are this head's random numbers for one update; without them it is deterministic."""
+
+    def draw(self, batch_size: int, generator: torch.Generator, *, bootstrap: bool) -> Draws:
+        """Random numbers for one forward pass of a batch; `bootstrap` says that its result forms targets."""
+        return {}
+
+
+class LinearOutput(nn.Module):
+    """Linear map from features to actions x outputs, after one optional hidden layer.
+
+    [..., F] -> [..., A, D]. The hidden layer is here and not in the torso because other output layers
+    (dueling) have one in each stream.
+    """
+
+    def __init__(self, in_features: int, num_actions: int, num_outputs: int, *, hidden: int | None = None):
+        super().__init__()
+        self.shape = (num_actions, num_outputs)
+        self.hidden = nn.Linear(in_features, hidden) if hidden else None
+        self.last = nn.Linear(hidden or in_features, num_actions * num_outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.hidden is not None:
+            features = torch.relu(self.hidden(features))
+        return self.last(features).unflatten(-1, self.shape)
+
+    @torch.no_grad()
+    def init_bias(self, outputs: Tensor) -> None:
+        """Let every action start at `outputs` [D], up to the random weights."""
+        self.last.bias.copy_(outputs.repeat(self.shape[0]))

@@ -1,0 +1,180 @@
+"""Classification heads: a distribution over value bins per action. A bin head is encoding x loss x bootstrap.
+
+Dimensions: B batch, A actions, K atoms, F features, m bins.
+"""
+
+import difflib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from value_heads.base import ActionValues, Atoms, Draws, LinearOutput, OutputLayer, Support, ValueHead
+from value_heads.encodings import ENCODINGS, Encoding
+from value_heads.losses import LOSSES, ClassificationLoss
+from value_heads.registry import options_of, resolve
+
+Bootstrap = Literal["mean", "distribution"]
+
+
+@dataclass(frozen=True)
+class CategoricalValues(ActionValues):
+    """Logits over bins: outputs [B, A, num_logits], or [B, num_logits] once selected."""
+
+    encoding: Encoding
+    criterion: ClassificationLoss
+    bootstrap: Bootstrap
+    draws: Draws | None = None
+
+    def probs(self) -> Tensor:
+        """Mean-calibrated mass of each bin, [..., m]; ordinal losses may make it negative in places."""
+        return self.criterion.probs(self.outputs)
+
+    def mean(self) -> Tensor:
+        return self.encoding.mean(self.probs())
+
+    def atoms(self) -> Atoms:
+        if self.bootstrap == "mean":
+            return super().atoms()
+        probs = self.probs()
+        return Atoms(self.encoding.values().expand_as(probs), probs)
+
+    def distribution(self) -> Atoms:
+        probs = self.probs().clamp(min=0)
+        return Atoms(self.encoding.values().expand_as(probs), probs / probs.sum(-1, keepdim=True))
+
+    def loss(self, target: Atoms) -> Tensor:
+        self._check_target(target)
+        return self.criterion(self.outputs, self.encoding(target), draws=self.draws)
+
+    def target_distribution(self, target: Atoms) -> Atoms:
+        probs = self.encoding(target)
+        return Atoms(self.encoding.values().expand_as(probs), probs)
+
+    def diagnostics(self, target: Atoms) -> dict[str, Tensor]:
+        """Batch means, in nats where they are entropies.
+
+        cross_entropy: -sum p log p_hat. kl: the same less the entropy of the target, which is what a perfect
+        prediction cannot remove. entropy: of the prediction. frac_target_clipped: target mass outside of
+        the support (frac_target_low and frac_target_high: below and above). outer_bin_mass: predicted mass in
+        the first and the last bin.
+        """
+        goal, predicted = self.encoding(target), self.distribution().probs
+        tiny = torch.finfo(predicted.dtype).tiny
+        cross_entropy = -(goal * predicted.clamp(min=tiny).log()).sum(-1)
+        v_min, v_max = self.encoding.support
+        low = (target.probs * (target.values < v_min)).sum(-1).mean()
+        high = (target.probs * (target.values > v_max)).sum(-1).mean()
+        return {
+            "cross_entropy": cross_entropy.mean(),
+            "kl": (cross_entropy - entropy(goal)).mean(),
+            "entropy": entropy(predicted).mean(),
+            "frac_target_clipped": low + high,
+            "frac_target_low": low,
+            "frac_target_high": high,
+            "outer_bin_mass": (predicted[..., 0] + predicted[..., -1]).mean(),
+        }
+
+
+@dataclass(frozen=True)
+class SoftmaxRegressionValues(CategoricalValues):
+    """The same parametrisation trained by (sum_i p_hat_i z_i - y)^2: what is left of a bin head without its loss.
+
+    Source: Farebrother et al. 2024, Figs. 11 and 12 ("MSE+Softmax").
+    """
+
+    def loss(self, target: Atoms) -> Tensor:
+        self._check_target(target)
+        return (self.mean() - target.mean()) ** 2
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """-sum p log p over the last dimension, in nats, with 0 log 0 = 0."""
+    return torch.special.entr(probs).sum(-1)
+
+
+def spread_around(mean: float, grid: Tensor) -> Tensor:
+    """The distribution over `grid` [m] of largest entropy that has this mean: p_i ~ exp(t z_i), t by bisection.
+
+    Uniform where the grid is centred on the mean; otherwise tilted towards it, with every bin still reachable. The
+    mean is first moved inside the grid, by 2 % of its range at least.
+    """
+    grid = grid.double()
+    margin = 0.02 * (grid[-1] - grid[0])
+    mean = min(max(mean, float(grid[0] + margin)), float(grid[-1] - margin))
+    unit = (grid - grid[0]) / (grid[-1] - grid[0])
+    low, high = -1e4, 1e4
+    for _ in range(100):
+        tilt = (low + high) / 2
+        probs = torch.softmax(tilt * unit, 0)
+        low, high = (tilt, high) if float(probs @ grid) < mean else (low, tilt)
+    return torch.softmax((low + high) / 2 * unit, 0)
+
+
+class CategoricalHead(ValueHead):
+    """A distribution over value bins: any encoding with any loss.
+
+    Args:
+        support: (v_min, v_max) in units of return.
+        encoding: name in ENCODINGS; its options (sigma_ratio, transform, ...) are options of the head.
+        num_bins: m.
+        loss: name in LOSSES; its options are options of the head.
+        bootstrap: what targets are made of, the `mean` of the next prediction or its whole `distribution`.
+        allow_biased: let an encoding bootstrap its distribution although each backup then adds to its spread
+            (HL-Gauss: sigma^2, which the ends of the support turn into a bias of the mean).
+
+    It starts at Q = 0 rather than at the middle of its support: the last bias is the distribution of largest
+    entropy with mean 0.
+    """
+
+    parts = {"encoding": ENCODINGS, "loss": LOSSES}
+    values_class = CategoricalValues
+
+    def __init__(
+        self,
+        in_features: int,
+        num_actions: int,
+        support: Support,
+        *,
+        output_layer: OutputLayer = LinearOutput,
+        encoding: str = "hl_gauss",
+        num_bins: int = 51,
+        loss: str = "cross_entropy",
+        bootstrap: Bootstrap = "mean",
+        allow_biased: bool = False,
+        **options: Any,
+    ):
+        super().__init__()
+        encoding_class = resolve(ENCODINGS, encoding, kind="encoding", group="classyq.encodings")
+        loss_class = resolve(LOSSES, loss, kind="loss", group="classyq.losses")
+        if bootstrap not in ("mean", "distribution"):
+            raise ValueError(f"bootstrap must be 'mean' or 'distribution', got {bootstrap!r}")
+        if bootstrap == "distribution" and not (encoding_class.mean_preserving or allow_biased):
+            raise ValueError(
+                f"bootstrap = 'distribution' with encoding {encoding!r} is biased: every backup spreads the "
+                "distribution further; set allow_biased = true to have it all the same, or use encoding 'two_hot'"
+            )
+        of_encoding, of_loss = options_of(encoding_class), options_of(loss_class)
+        for name in options.keys() - of_encoding.keys() - of_loss.keys():
+            known = [*of_encoding, *of_loss]
+            near = "".join(f", did you mean {n!r}?" for n in difflib.get_close_matches(name, known, n=1))
+            raise TypeError(f"{encoding} with {loss} has no option {name!r}{near or f': it has {known}'}")
+        self.encoding: Encoding = encoding_class(
+            Support(*support), num_bins, **{k: v for k, v in options.items() if k in of_encoding}
+        )
+        self.criterion: ClassificationLoss = loss_class(**{k: v for k, v in options.items() if k in of_loss})
+        self.bootstrap: Bootstrap = bootstrap
+        self.output = output_layer(in_features, num_actions, self.criterion.num_logits(num_bins))
+        zero = float(self.encoding.to_grid(torch.zeros(())))
+        self.output.init_bias(self.criterion.logits(spread_around(zero, self.encoding.grid)).float())
+
+    def forward(self, features: Tensor, draws: Draws | None = None) -> CategoricalValues:
+        logits = self.output(features).float()
+        return self.values_class(logits, self.encoding, self.criterion, self.bootstrap, draws)
+
+
+class SoftmaxRegressionHead(CategoricalHead):
+    """Softmax over bins, trained by the squared error of its mean."""
+
+    values_class = SoftmaxRegressionValues
