@@ -14,10 +14,6 @@ from torch import Tensor, nn
 Draws = Mapping[str, Tensor]
 """Random numbers of one update, by name: drawn by the learner, so that no head owns a generator."""
 
-OutputLayer = Callable[[int, int, int], nn.Module]
-"""(in_features, num_actions, num_outputs) -> module mapping [..., F] to [..., A, D], with `init_bias`."""
-
-
 class Support(NamedTuple):
     """The range of returns that a head can represent, in units of return."""
 
@@ -123,7 +119,22 @@ class ValueHead(nn.Module, ABC):
         return {}
 
 
-class LinearOutput(nn.Module):
+class Output(nn.Module, ABC):
+    """The last layers: features [..., F] -> [..., A, D]."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def init_bias(self, outputs: Tensor) -> None:
+        """Let every action start at `outputs` [D], up to the random weights."""
+
+
+OutputLayer = Callable[[int, int, int], Output]
+"""What builds them: (in_features, num_actions, num_outputs) -> Output."""
+
+
+class LinearOutput(Output):
     """Linear map from features to actions x outputs, after one optional hidden layer.
 
     [..., F] -> [..., A, D]. The hidden layer is here and not in the torso because other output layers
@@ -143,5 +154,4 @@ class LinearOutput(nn.Module):
 
     @torch.no_grad()
     def init_bias(self, outputs: Tensor) -> None:
-        """Let every action start at `outputs` [D], up to the random weights."""
         self.last.bias.copy_(outputs.repeat(self.shape[0]))

@@ -41,15 +41,15 @@ class CategoricalValues(ActionValues):
         return Atoms(self.encoding.values().expand_as(probs), probs)
 
     def distribution(self) -> Atoms:
-        probs = self.probs().clamp(min=0)
-        return Atoms(self.encoding.values().expand_as(probs), probs / probs.sum(-1, keepdim=True))
+        probs = unsigned(self.probs())
+        return Atoms(self.encoding.values().expand_as(probs), probs)
 
     def loss(self, target: Atoms) -> Tensor:
         self._check_target(target)
         return self.criterion(self.outputs, self.encoding(target), draws=self.draws)
 
     def target_distribution(self, target: Atoms) -> Atoms:
-        probs = self.encoding(target)
+        probs = unsigned(self.encoding(target))
         return Atoms(self.encoding.values().expand_as(probs), probs)
 
     def diagnostics(self, target: Atoms) -> dict[str, Tensor]:
@@ -60,6 +60,7 @@ class CategoricalValues(ActionValues):
         the support (frac_target_low and frac_target_high: below and above). outer_bin_mass: predicted mass in
         the first and the last bin.
         """
+        target = Atoms(target.values, unsigned(target.probs))
         goal, predicted = self.encoding(target), self.distribution().probs
         tiny = torch.finfo(predicted.dtype).tiny
         cross_entropy = -(goal * predicted.clamp(min=tiny).log()).sum(-1)
@@ -87,6 +88,12 @@ class SoftmaxRegressionValues(CategoricalValues):
     def loss(self, target: Atoms) -> Tensor:
         self._check_target(target)
         return (self.mean() - target.mean()) ** 2
+
+
+def unsigned(probs: Tensor) -> Tensor:
+    """Masses, of which ordinal losses may make some negative, clamped at 0 and renormalised: for looking at only."""
+    probs = probs.clamp(min=0)
+    return probs / probs.sum(-1, keepdim=True)
 
 
 def entropy(probs: Tensor) -> Tensor:

@@ -108,6 +108,9 @@ class IQNHead(ValueHead):
         kappa: as in QuantileHead.
     """
 
+    acting_taus: Tensor
+    frequencies: Tensor
+
     def __init__(
         self,
         in_features: int,

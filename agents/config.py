@@ -1,0 +1,277 @@
+"""Configuration: frozen models, one complete TOML per recipe, dotted overrides, errors that name the nearest key.
+
+Counts of environment steps end in _steps, of optimiser updates in _updates. The options of a head (torso, output
+layer) are the keyword arguments of its class, so a new one needs no entry here.
+"""
+
+import difflib
+import inspect
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, create_model
+
+from agents import AGENTS
+from agents.learning.targets import TARGET_RULES
+from agents.networks.output_layers import OUTPUT_LAYERS
+from agents.networks.torsos import TORSOS
+from value_heads import HEADS, head_options
+from value_heads.registry import names, options_of, resolve
+
+PRESETS = next(p for p in (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs") if p.is_dir())
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key, what was given and what is allowed."""
+
+
+class Table(BaseModel):
+    """One table of the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Component(Table):
+    """A part that is chosen by name; a subclass made for each name has its options."""
+
+    name: str
+
+
+def component_model(base: type[Component], name: str, options: Mapping[str, inspect.Parameter]) -> type[Component]:
+    """The model of one component: a field for each option, with its annotation and default."""
+    fields: dict[str, Any] = {
+        key: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
+        for key, p in options.items()
+    }
+    return create_model(f"{base.__name__}:{name}", __base__=base, name=(Literal[name], name), **fields)
+
+
+class HeadConfig(Component):
+    """The value head; `classyq list heads` shows the names, the options depend on the name."""
+
+
+class TorsoConfig(Component):
+    """The encoder of observations; `auto` is `cnn` for images and `mlp` for anything else."""
+
+
+class OutputLayerConfig(Component):
+    """What maps features to actions x outputs; `hidden` is the width of the layer before it."""
+
+
+def head_model(table: Mapping[str, Any]) -> type[Component]:
+    choices = {k: table[k] for k in ("encoding", "loss") if k in table}
+    return component_model(HeadConfig, table["name"], head_options(table["name"], **choices))
+
+
+def torso_model(table: Mapping[str, Any]) -> type[Component]:
+    if table["name"] == "auto":
+        return component_model(TorsoConfig, "auto", {})
+    torso = resolve(TORSOS, table["name"], kind="torso", group="classyq.torsos")
+    return component_model(TorsoConfig, table["name"], options_of(torso))
+
+
+def output_layer_model(table: Mapping[str, Any]) -> type[Component]:
+    layer = resolve(OUTPUT_LAYERS, table["name"], kind="output layer", group="classyq.output_layers")
+    return component_model(OutputLayerConfig, table["name"], options_of(layer))
+
+
+COMPONENTS = {"head": head_model, "torso": torso_model, "output_layer": output_layer_model}
+
+
+def parse_component(key: str) -> BeforeValidator:
+    """Validates a table of `key` with the model that belongs to its name."""
+    return BeforeValidator(lambda v: v if isinstance(v, Component) else COMPONENTS[key](v).model_validate(v))
+
+
+def chosen(name: str) -> Any:
+    """A component's default, expanded to all its options."""
+    return Field(default={"name": name}, validate_default=True)
+
+
+class EnvConfig(Table):
+    id: str = Field(description="a gymnasium id, a built-in, `package.module:Name`, or `./file.py:Class`")
+    num_envs: int = Field(default=1, ge=1, description="environments stepped together")
+    max_steps: int | None = Field(default=None, ge=1, description="own time limit: truncates an episode")
+    frame_stack: int | None = Field(default=None, ge=2, description="stack this many observations, oldest first")
+    support: Literal["auto"] | tuple[float, float] = Field(
+        default="auto", description="(v_min, v_max): the range of discounted returns that bin heads cover"
+    )
+    kwargs: dict[str, Any] = Field(default={}, description="keyword arguments for the environment")
+
+
+class AgentConfig(Table):
+    name: str = Field(default="dqn", description=f"one of {', '.join(AGENTS)}, or `package.module:Name`")
+    target_rule: str = Field(default="q_learning", description=f"one of {', '.join(TARGET_RULES)}")
+    gamma: float = Field(default=0.99, ge=0, lt=1, description="discount per environment step")
+    n_step: int = Field(default=1, ge=1, description="rewards summed before bootstrapping")
+    lr: float = Field(default=2.5e-4, gt=0, description="Adam's learning rate")
+    adam_eps: float = Field(default=1e-8, gt=0, description="Adam's epsilon")
+    max_grad_norm: float | None = Field(default=None, gt=0, description="clip the gradient's norm to this")
+    batch_size: int = Field(default=128, ge=1)
+    replay_ratio: float = Field(default=0.25, gt=0, description="optimiser updates per environment step")
+    learn_after_steps: int = Field(default=1_000, ge=1, description="environment steps before the first update")
+    target_every_updates: int = Field(default=100, ge=1, description="target network follows every so many updates")
+    target_tau: float = Field(default=1.0, gt=0, le=1, description="how far it follows; 1 is a copy")
+    reward_clip: float | None = Field(default=None, gt=0, description="learn from rewards clipped to [-c, c]")
+    normalize_obs: bool = Field(default=False, description="running mean and deviation of observations")
+    normalize_reward: bool = Field(default=False, description="divide rewards by the deviation of returns")
+
+
+class ExplorationConfig(Table):
+    epsilon_start: float = Field(default=1.0, ge=0, le=1)
+    epsilon_end: float = Field(default=0.05, ge=0, le=1)
+    epsilon_steps: int = Field(default=10_000, ge=1, description="epsilon falls linearly over these steps")
+
+
+class ReplayConfig(Table):
+    capacity_steps: int = Field(default=100_000, ge=1, description="transitions kept, over all environments")
+    device: str = Field(default="cpu", description="where replay lies: cpu, cuda, or same (as the networks)")
+    share_frames: bool = Field(default=True, description="keep one frame a step where observations are stacks")
+
+
+class EvaluationConfig(Table):
+    every_steps: int = Field(default=5_000, ge=1)
+    num_episodes: int = Field(default=10, ge=1)
+    final_episodes: int = Field(default=20, ge=1, description="new episodes on which the best policy is scored")
+    epsilon: float = Field(default=0.0, ge=0, le=1)
+    max_steps: int = Field(default=30_000, ge=1, description="an episode longer than this is cut, and said to be")
+
+
+class CheckpointConfig(Table):
+    every_steps: int = Field(default=10_000, ge=1)
+    keep: int = Field(default=2, ge=1, description="how many to keep, besides the best policy")
+
+
+class LogConfig(Table):
+    every_steps: int = Field(default=1_000, ge=1)
+    histogram_every_steps: int = Field(default=5_000, ge=1, description="value distributions in TensorBoard")
+
+
+class RunConfig(Table):
+    """One run. It is stored with the run as config.json, with everything that was `auto` resolved."""
+
+    seed: int = Field(default=1, ge=0)
+    steps: int = Field(default=50_000, ge=1, description="environment steps (agent decisions) in all")
+    device: str = Field(default="cpu", description="cpu, cuda, or auto (cuda where there is one)")
+    num_threads: int = Field(default=1, ge=1, description="threads of torch on the CPU")
+    env: EnvConfig
+    head: Annotated[SerializeAsAny[HeadConfig], parse_component("head")] = chosen("hl_gauss")
+    torso: Annotated[SerializeAsAny[TorsoConfig], parse_component("torso")] = chosen("auto")
+    output_layer: Annotated[SerializeAsAny[OutputLayerConfig], parse_component("output_layer")] = chosen("linear")
+    agent: AgentConfig = AgentConfig()
+    exploration: ExplorationConfig = ExplorationConfig()
+    replay: ReplayConfig = ReplayConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], source: str = "configuration") -> Self:
+        """Validate nested tables.
+
+        Raises:
+            ConfigError: names the key, the source, what is allowed, and the nearest key for an unknown one.
+        """
+        data = {k: ({"name": v} if k in COMPONENTS and isinstance(v, str) else v) for k, v in data.items()}
+        check_keys(data, cls.model_fields, "", source)
+        for key, value in data.items():
+            if isinstance(value, Mapping):
+                check_keys(value, table_fields(key, value, source), f"{key}.", source)
+        try:
+            config = cls.model_validate(dict(data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{source}: {key}: {first['msg']}, got {first['input']!r}") from None
+        if config.agent.target_rule not in TARGET_RULES:
+            near = nearest(config.agent.target_rule, TARGET_RULES)
+            raise ConfigError(f"{source}: agent.target_rule: unknown rule {config.agent.target_rule!r}{near}")
+        return config
+
+    @classmethod
+    def preset(cls, name: str, overrides: Mapping[str, Any] | None = None) -> Self:
+        """A preset of configs/ (or a .toml or .json file) with dotted overrides, {"agent.lr": 1e-4}."""
+        return cls.parse(override(read_preset(name), overrides or {}), source=name)
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Self:
+        """A copy with dotted overrides."""
+        return self.parse(override(self.plain(), overrides))
+
+    def plain(self) -> dict[str, Any]:
+        """Nested plain Python, as in config.json."""
+        return self.model_dump(mode="json")
+
+
+def table_fields(key: str, table: Mapping[str, Any], source: str) -> Iterable[str]:
+    """The keys that a table may have."""
+    if key not in COMPONENTS:
+        model = RunConfig.model_fields[key].annotation
+        return model.model_fields if isinstance(model, type) and issubclass(model, Table) else table
+    if "name" not in table:
+        raise ConfigError(f"{source}: {key}.name is missing")
+    try:
+        return COMPONENTS[key](table).model_fields
+    except ValueError as error:
+        raise ConfigError(f"{source}: {key}: {error}") from None
+
+
+def check_keys(table: Mapping[str, Any], known: Iterable[str], prefix: str, source: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{source}: unknown key {prefix}{key}{nearest(key, known, prefix)}")
+
+
+def nearest(given: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of an error message: the nearest choice, and all of them."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    hint = f". Did you mean {prefix}{near[0]}?" if near else "."
+    return f"{hint} Choose from: {', '.join(known)}"
+
+
+def preset_names() -> list[str]:
+    return sorted(p.stem for p in PRESETS.glob("*.toml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The tables of a preset by name, or of a .toml or .json file by path."""
+    path = Path(name) if name.endswith((".toml", ".json")) else PRESETS / f"{name}.toml"
+    if not path.is_file():
+        raise ConfigError(f"unknown preset {name!r}{nearest(name, preset_names())}, or a .toml or .json file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables with dotted keys replaced. A new name of a component drops the options of the old one."""
+    data = {k: dict(v) if isinstance(v, Mapping) else v for k, v in data.items()}
+    for dotted in sorted(overrides, key=lambda k: not k.endswith(".name")):
+        *tables, key = dotted.split(".")
+        at = data
+        for table in tables:
+            at = at.setdefault(table, {})
+            if not isinstance(at, dict):
+                raise ConfigError(f"{dotted}: {table} is not a table")
+        if key == "name" and tables and tables[-1] in COMPONENTS and at.get("name") != overrides[dotted]:
+            at.clear()
+        at[key] = overrides[dotted]
+    return data
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON schema for editors, with the options of every built-in component."""
+    schema = RunConfig.model_json_schema()
+    choices: dict[str, list[str]] = {
+        "head": names(HEADS, "classyq.heads"),
+        "torso": ["auto", *TORSOS],
+        "output_layer": [*OUTPUT_LAYERS],
+    }
+    for key, options in choices.items():
+        models = [COMPONENTS[key]({"name": name}).model_json_schema() for name in options]
+        schema["properties"][key] = {"anyOf": [{"enum": options}, *models]}
+    return schema

@@ -1,0 +1,192 @@
+"""DQN: the agent of the replay regime. Act, put what happened into replay, sample, update.
+
+N environments, A actions.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from agents.config import RunConfig
+from agents.exploration import EpsilonGreedy
+from agents.learning.learner import Learner, Update
+from agents.learning.targets import TARGET_RULES
+from agents.learning.value_bias import ValueBias
+from agents.networks.qnetwork import EnvSpec, greedy, make_network
+from agents.normalization import RewardScale
+from agents.replay.uniform import UniformReplay
+from agents.running.stopwatch import Stopwatch
+from agents.seeding import child_seed
+from value_heads import Atoms
+
+
+class Transition(NamedTuple):
+    """One decision in each environment, and what it led to: arrays [N, ...], rewards raw."""
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    next_obs: np.ndarray
+    next_mask: np.ndarray | None
+
+
+class DQN:
+    """Deep Q-learning with any value head (Mnih et al. 2015).
+
+    One update happens for every 1 / replay_ratio environment steps after the first learn_after_steps.
+    """
+
+    def __init__(self, config: RunConfig, spec: EnvSpec, stopwatch: Stopwatch):
+        self.config, self.spec, self.stopwatch = config, spec, stopwatch
+        agent = config.agent
+        self.num_envs = config.env.num_envs
+        self.device = torch.device(config.device)
+        self.online = make_network(config, spec).to(self.device)
+        self.learner = Learner(
+            self.online,
+            TARGET_RULES[agent.target_rule],
+            lr=agent.lr,
+            adam_eps=agent.adam_eps,
+            max_grad_norm=agent.max_grad_norm,
+            target_every_updates=agent.target_every_updates,
+            target_tau=agent.target_tau,
+            seed=child_seed(config.seed, "learner"),
+        )
+        is_stack = len(spec.obs_shape) >= 3 or config.env.frame_stack is not None
+        self.replay = UniformReplay(
+            config.replay.capacity_steps,
+            self.num_envs,
+            spec.obs_shape,
+            getattr(torch, spec.obs_dtype),
+            num_actions=spec.num_actions if spec.has_action_mask else None,
+            n_step=agent.n_step,
+            gamma=agent.gamma,
+            share_frames=config.replay.share_frames and is_stack,
+            device=self.device if config.replay.device == "same" else config.replay.device,
+            seed=child_seed(config.seed, "replay"),
+        )
+        self.exploration = EpsilonGreedy(config.exploration, child_seed(config.seed, "exploration"))
+        self.reward_scale = RewardScale(self.num_envs, agent.gamma) if agent.normalize_reward else None
+        self.value_bias = ValueBias(self.num_envs, agent.gamma)
+        self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
+        self.step = 0  # environment steps observed
+        self.last_update: Update | None = None
+
+    def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
+        with self.stopwatch("act"), torch.inference_mode():
+            q_values = self.online(torch.from_numpy(obs).to(self.device)).mean()
+            legal = None if mask is None else torch.from_numpy(mask).to(self.device)
+            best = greedy(q_values, legal)
+            value = q_values.gather(-1, best.unsqueeze(-1)).squeeze(-1)
+            best, self.predicted = torch.stack([best.double(), value.double()]).cpu().numpy()
+            epsilon = self.exploration.epsilon(self.step)
+            return self.exploration.explore(best.astype(np.int64), epsilon, self.spec.num_actions, mask)
+
+    def observe(self, t: Transition) -> None:
+        """Take one decision of every environment into replay, then make the updates that are due."""
+        done = t.terminated | t.truncated
+        reward = self.learning_reward(t.reward, done)
+        with self.stopwatch("add"):
+            self.replay.add(t.obs, t.action, reward, t.terminated, done, t.next_obs, t.next_mask)
+            if self.online.normalizer is not None:
+                self.online.normalizer.update(torch.from_numpy(t.next_obs).to(self.device))
+        self.value_bias.update(self.predicted, reward * self.reward_factor(), t.terminated, done)
+        self.step += self.num_envs
+        for _ in range(self.updates_due()):
+            self.update()
+
+    def learning_reward(self, reward: np.ndarray, done: np.ndarray) -> np.ndarray:
+        """Rewards [N] as the learner gets them; what is reported stays raw."""
+        if self.config.agent.reward_clip is not None:
+            reward = np.clip(reward, -self.config.agent.reward_clip, self.config.agent.reward_clip)
+        if self.reward_scale is not None:
+            self.reward_scale.update(reward, done)
+        return reward
+
+    def reward_factor(self) -> float:
+        """What rewards are multiplied with when they are learned from."""
+        return 1.0 if self.reward_scale is None else self.reward_scale.factor()
+
+    def updates_due(self) -> int:
+        """How many updates the steps so far have earned, less those made."""
+        agent = self.config.agent
+        earned = (self.step - agent.learn_after_steps) * agent.replay_ratio
+        return max(0, int(earned + 1e-9) - self.learner.num_updates) if len(self.replay) else 0
+
+    def update(self) -> None:
+        """Sample and learn once."""
+        with self.stopwatch("sample"):
+            batch, indices = self.replay.sample(self.config.agent.batch_size)
+            if self.reward_scale is not None:
+                batch = batch._replace(reward=batch.reward * self.reward_factor())
+            if self.replay.device != self.device:
+                batch = batch.to(self.device)
+        with self.stopwatch("learn"):
+            self.last_update = self.learner.update(batch)
+            self.replay.update_priorities(indices, self.last_update.td_error)
+
+    def metrics(self) -> dict[str, float]:
+        """Scalars by TensorBoard tag, from the last update. The one place that waits for the device."""
+        scalars = {
+            "charts/epsilon": self.exploration.epsilon(self.step),
+            "replay/size": float(len(self.replay)),
+            "replay/updates": float(self.learner.num_updates),
+        }
+        if self.reward_scale is not None:
+            scalars["replay/reward_scale"] = self.reward_scale.factor()
+        scalars |= self.value_bias.pop()
+        if self.last_update is None:
+            return scalars
+        with torch.no_grad():
+            update = self.last_update
+            diagnostics = update.prediction.diagnostics(update.goal)
+            scalars |= {f"value/{name}": float(value) for name, value in diagnostics.items()}
+            scalars["losses/td_loss"] = float(update.loss)
+            scalars["losses/td_error_abs"] = float(update.td_error.abs().mean())
+            scalars["losses/q_values"] = float(update.prediction.mean().mean())
+            scalars["losses/grad_norm"] = self.learner.grad_norm()
+        return scalars
+
+    def distributions(self) -> dict[str, Atoms]:
+        """Return distributions of the last batch by TensorBoard tag: what was predicted, and what it should be."""
+        if self.last_update is None:
+            return {}
+        prediction, goal = self.last_update.prediction, self.last_update.goal
+        with torch.no_grad():
+            return {
+                "value/predicted_dist": prediction.distribution(),
+                "value/target_dist": prediction.target_distribution(goal),
+            }
+
+    def load_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Begin with the weights of another network of the same shape."""
+        self.online.load_state_dict(weights)
+        self.learner.target.load_state_dict(weights)
+
+    def cut(self, env: int, obs: np.ndarray) -> None:
+        """End the running episode of one environment as truncated at `obs` [*shape]."""
+        self.replay.cut(env, obs)
+        self.value_bias.discard(env)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "learner": self.learner.state_dict(),
+            "replay": self.replay.state_dict(),
+            "exploration": self.exploration.state_dict(),
+            "reward_scale": self.reward_scale and self.reward_scale.state_dict(),
+            "value_bias": self.value_bias.state_dict(),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.learner.load_state_dict(state["learner"])
+        self.replay.load_state_dict(state["replay"])
+        self.exploration.load_state_dict(state["exploration"])
+        if self.reward_scale is not None:
+            self.reward_scale.load_state_dict(state["reward_scale"])
+        self.value_bias.load_state_dict(state["value_bias"])
+        self.step = state["step"]

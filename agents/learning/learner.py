@@ -1,0 +1,126 @@
+"""The learner: batches in, better weights out. The eager path here is the definition of an update."""
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.learning.batch import Batch
+from agents.learning.targets import TargetRule
+from agents.networks.qnetwork import QNetwork
+from value_heads import ActionValues, Atoms, Draws
+
+
+class Update(NamedTuple):
+    """What one update saw, on the device and detached; nothing is computed for people until it is asked for."""
+
+    loss: Tensor  # scalar
+    losses: Tensor  # [B], before weights
+    td_error: Tensor  # [B], mean of the target minus predicted mean
+    prediction: ActionValues  # selected, [B]
+    goal: Atoms  # [B, K]
+
+
+class TDLoss(nn.Module):
+    """The loss of a batch. It holds both networks, so compilation and `torch.func` wrap this, never a network alone."""
+
+    def __init__(self, online: QNetwork, target: QNetwork, target_rule: TargetRule):
+        super().__init__()
+        self.online, self.target, self.target_rule = online, target, target_rule
+
+    def forward(self, batch: Batch, draws: Draws | None = None, target_draws: Draws | None = None) -> Update:
+        with torch.no_grad():
+            goal = self.target_rule(self.online, self.target, batch, target_draws)  # Atoms [B, K]
+        values = self.online(batch.obs, draws)  # ActionValues [B, A]
+        prediction = values.select(batch.action)  # ActionValues [B]
+        losses = prediction.loss(goal)
+        if losses.shape != batch.weight.shape:
+            raise ValueError(f"losses {tuple(losses.shape)} do not match weights {tuple(batch.weight.shape)}")
+        td_error = (goal.mean() - prediction.mean()).detach()
+        return Update((batch.weight * losses).mean(), losses.detach(), td_error, prediction, goal)
+
+
+class Learner:
+    """One optimiser step per `update`, and the target network that follows the online network.
+
+    Args:
+        online: the network to train; the target network starts as its copy.
+        max_grad_norm: the gradient's norm is clipped to this, if given.
+        target_every_updates, target_tau: every so many updates, target += tau (online - target); tau = 1 copies.
+        seed: of the generator of the heads' random numbers.
+    """
+
+    def __init__(
+        self,
+        online: QNetwork,
+        target_rule: TargetRule,
+        *,
+        lr: float,
+        adam_eps: float,
+        max_grad_norm: float | None,
+        target_every_updates: int,
+        target_tau: float,
+        seed: int,
+    ):
+        self.online, self.target = online, copy.deepcopy(online).requires_grad_(False)
+        self.td_loss = TDLoss(self.online, self.target, target_rule)
+        self.optimizer = torch.optim.Adam(online.parameters(), lr=lr, eps=adam_eps, fused=True)
+        self.max_grad_norm, self.target_tau = max_grad_norm, target_tau
+        self.target_every_updates = target_every_updates
+        self.device = next(online.parameters()).device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.num_updates = 0
+        self.parameters = list(online.parameters())
+        self.norm_before_clipping: Tensor | None = None
+
+    def update(self, batch: Batch) -> Update:
+        """One optimiser step, without a host synchronisation."""
+        size = len(batch.action)
+        draws = self.online.head.draw(size, self.generator, bootstrap=False) or None
+        target_draws = self.online.head.draw(size, self.generator, bootstrap=True) or None
+        self.optimizer.zero_grad(set_to_none=True)
+        update = self.td_loss(batch, draws, target_draws)
+        update.loss.backward()
+        if self.max_grad_norm is not None:
+            self.norm_before_clipping = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        self.optimizer.step()
+        self.num_updates += 1
+        if self.num_updates % self.target_every_updates == 0:
+            self.sync_target()
+        return update
+
+    @torch.no_grad()
+    def sync_target(self) -> None:
+        """target += tau (online - target) for parameters; buffers are copied."""
+        for to, source in zip(self.target.parameters(), self.parameters, strict=True):
+            to.lerp_(source, self.target_tau)
+        for to, source in zip(self.target.buffers(), self.online.buffers(), strict=True):
+            to.copy_(source)
+
+    @torch.no_grad()
+    def grad_norm(self) -> float:
+        """Norm of the last update's gradient before clipping, for people to look at."""
+        if self.norm_before_clipping is not None:
+            return float(self.norm_before_clipping)
+        return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+
+    def weights(self) -> dict[str, Tensor]:
+        """The online network's state."""
+        return self.online.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "num_updates": self.num_updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        self.num_updates = state["num_updates"]

@@ -1,0 +1,49 @@
+"""Is the agent too optimistic? Predicted value at an episode's start minus the return that followed."""
+
+from typing import Any
+
+import numpy as np
+
+
+class ValueBias:
+    """Q(s_0) - sum_t gamma**t r_t of finished episodes, N environments.
+
+    Episodes that were cut off count only where what is missing weighs less than 1 % (gamma**length < 0.01).
+    """
+
+    NEGLIGIBLE = 0.01
+
+    def __init__(self, num_envs: int, gamma: float):
+        self.gamma = gamma
+        self.predicted, self.returns = np.zeros(num_envs), np.zeros(num_envs)
+        self.weight = np.ones(num_envs)  # gamma**t
+        self.biases: list[float] = []
+
+    def update(self, predicted: np.ndarray, reward: np.ndarray, terminated: np.ndarray, done: np.ndarray) -> None:
+        """One step of each environment: predicted values before it, and the reward it gave; all [N]."""
+        self.predicted = np.where(self.weight == 1.0, predicted, self.predicted)
+        self.returns = self.returns + self.weight * reward
+        self.weight = self.weight * self.gamma
+        if done.any():
+            counted = terminated | (done & (self.weight < self.NEGLIGIBLE))
+            self.biases += (self.predicted - self.returns)[counted].tolist()
+            self.returns[done], self.weight[done] = 0.0, 1.0
+
+    def discard(self, env: int) -> None:
+        """Forget the running episode of one environment."""
+        self.returns[env], self.weight[env] = 0.0, 1.0
+
+    def pop(self) -> dict[str, float]:
+        """The mean over episodes finished since the last call, as a metric; nothing where there were none."""
+        metrics = {"value/bias": float(np.mean(self.biases))} if self.biases else {}
+        self.biases = []
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        arrays = {name: getattr(self, name).tolist() for name in ("predicted", "returns", "weight")}
+        return arrays | {"biases": self.biases}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("predicted", "returns", "weight"):
+            setattr(self, name, np.array(state[name]))
+        self.biases = list(state["biases"])

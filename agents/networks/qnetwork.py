@@ -1,0 +1,78 @@
+"""The network of an agent: observation -> normalisation -> torso -> value head -> ActionValues."""
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.networks.output_layers import OUTPUT_LAYERS
+from agents.networks.torsos import TORSOS, Torso, default_torso
+from agents.normalization import ObservationNormalizer
+from agents.seeding import child_seed
+from value_heads import ActionValues, Draws, ValueHead, make_head
+from value_heads.registry import resolve
+
+if TYPE_CHECKING:
+    from agents.config import RunConfig
+    from envs import VectorEnv
+
+
+class EnvSpec(NamedTuple):
+    """What a network has to know of an environment."""
+
+    obs_shape: tuple[int, ...]
+    obs_dtype: str
+    num_actions: int
+    has_action_mask: bool
+
+    @classmethod
+    def of(cls, venv: "VectorEnv") -> "EnvSpec":
+        space = venv.observation_space
+        return cls(space.shape, str(space.dtype), venv.num_actions, venv.has_action_mask)
+
+
+class QNetwork(nn.Module):
+    """Observations as the environment gives them, [B, *shape] -> ActionValues [B, A]; bytes become [0, 1]."""
+
+    def __init__(self, torso: Torso, head: ValueHead, normalizer: ObservationNormalizer | None = None):
+        super().__init__()
+        self.torso, self.head, self.normalizer = torso, head, normalizer
+
+    def forward(self, obs: Tensor, draws: Draws | None = None) -> ActionValues:
+        obs = obs.float() / 255 if obs.dtype == torch.uint8 else obs.float()
+        if self.normalizer is not None:
+            obs = self.normalizer(obs)
+        return self.head(self.torso(obs), draws)
+
+
+def make_network(config: "RunConfig", spec: EnvSpec) -> QNetwork:
+    """The network that a configuration describes, initialised from the run's seed alone.
+
+    Raises:
+        ValueError, TypeError: for options that a torso, output layer or head refuses.
+    """
+    torso_name = default_torso(spec.obs_shape) if config.torso.name == "auto" else config.torso.name
+    make_torso = resolve(TORSOS, torso_name, kind="torso", group="classyq.torsos")
+    make_output = resolve(OUTPUT_LAYERS, config.output_layer.name, kind="output layer", group="classyq.output_layers")
+    if config.env.support == "auto":
+        raise ValueError("env.support is still 'auto': resolve it first (agents.running.support)")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(child_seed(config.seed, "weights"))
+        torso = make_torso(spec.obs_shape, **config.torso.model_dump(exclude={"name"}))
+        head = make_head(
+            config.head.name,
+            in_features=torso.out_features,
+            num_actions=spec.num_actions,
+            support=config.env.support,
+            output_layer=functools.partial(make_output, **config.output_layer.model_dump(exclude={"name"})),
+            **config.head.model_dump(exclude={"name"}),
+        )
+    return QNetwork(torso, head, ObservationNormalizer(spec.obs_shape) if config.agent.normalize_obs else None)
+
+
+def greedy(q_values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The best action, among the legal ones where a mask [B, A] says which those are: [B, A] -> [B]."""
+    if mask is not None:
+        q_values = q_values.masked_fill(~mask, -torch.inf)
+    return q_values.argmax(-1)

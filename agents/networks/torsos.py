@@ -1,0 +1,83 @@
+"""Torsos: observations [B, *shape] -> features [B, F]. They end at the flattened encoder output.
+
+The hidden layer before the action values belongs to the output layer, because dueling has one per stream.
+"""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Torso(nn.Module, ABC):
+    """An encoder of observations; `out_features` is the width F of what it returns."""
+
+    out_features: int
+
+    @abstractmethod
+    def forward(self, obs: Tensor) -> Tensor:
+        """Float observations [B, *shape] -> features [B, F]."""
+
+
+class MLP(Torso):
+    """Dense layers with ReLU on the flattened observation.
+
+    Args:
+        hidden: width of each layer; empty hands the flattened observation on.
+    """
+
+    def __init__(self, obs_shape: Sequence[int], *, hidden: tuple[int, ...] = (120,)):
+        super().__init__()
+        widths = [math.prod(obs_shape), *hidden]
+        layers = [layer for w, v in itertools.pairwise(widths) for layer in (nn.Linear(w, v), nn.ReLU())]
+        self.layers = nn.Sequential(nn.Flatten(), *layers)
+        self.out_features = widths[-1]
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.layers(obs)
+
+
+class SmallCNN(Torso):
+    """3x3 convolutions for small images: [H, W], [C, H, W] or [H, W, C] (the shortest of first and last is C).
+
+    Args:
+        channels: filters of each convolution, stride 1, no padding.
+    """
+
+    def __init__(self, obs_shape: Sequence[int], *, channels: tuple[int, ...] = (16,)):
+        super().__init__()
+        if len(obs_shape) not in (2, 3) or not channels:
+            raise ValueError(
+                f"torso 'cnn' wants images [H, W], [C, H, W] or [H, W, C] and at least one layer; "
+                f"got observations {tuple(obs_shape)} and channels {channels} (torso 'mlp' takes any shape)"
+            )
+        self.add_channel = len(obs_shape) == 2
+        self.channels_last = len(obs_shape) == 3 and obs_shape[-1] < obs_shape[0]
+        widths = [1 if self.add_channel else min(obs_shape[0], obs_shape[-1]), *channels]
+        layers = [layer for w, v in itertools.pairwise(widths) for layer in (nn.Conv2d(w, v, 3), nn.ReLU())]
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        try:
+            self.out_features = self(torch.zeros(1, *obs_shape)).shape[-1]
+        except RuntimeError as error:
+            raise ValueError(
+                f"observations {tuple(obs_shape)} are too small for {len(channels)} 3x3 convolutions"
+            ) from error
+
+    def forward(self, obs: Tensor) -> Tensor:
+        if self.add_channel:
+            obs = obs.unsqueeze(1)
+        elif self.channels_last:
+            obs = obs.movedim(-1, 1)
+        return self.layers(obs)
+
+
+TORSOS: dict[str, type[Torso]] = {"mlp": MLP, "cnn": SmallCNN}
+
+
+def default_torso(obs_shape: Sequence[int]) -> str:
+    """What `torso = "auto"` stands for: `cnn` for images, `mlp` for anything else."""
+    is_image = len(obs_shape) in (2, 3) and sorted(obs_shape)[-2] >= 5
+    return "cnn" if is_image else "mlp"

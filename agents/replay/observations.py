@@ -1,0 +1,166 @@
+"""Where replay keeps observations: whole, or as single frames from which stacks are rebuilt.
+
+Dimensions: T rows of the ring, N environments, B batch, S frames of a stack (oldest first). A row is one vector step
+and has an absolute number; it lies at `row % T`.
+
+A stack shares S - 1 frames with the stack before it, so one frame a step is enough. Whether that is so is checked
+when a step is added; where it is not, everything is kept whole from then on.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Shape = Sequence[int]
+
+
+class ObservationStore:
+    """Observations of T rows and the true final observation of every episode that ended among them.
+
+    Final observations lie in a ring of their own, `finals`, that grows as needed; `final_slot` [T, N] is the absolute
+    number of a row's final observation, or -1. `age` [T, N] counts the steps since an episode began.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        num_envs: int,
+        obs_shape: Shape,
+        dtype: torch.dtype,
+        *,
+        share_frames: bool,
+        device: torch.device,
+    ):
+        self.num_rows, self.num_envs, self.obs_shape, self.device = rows, num_envs, tuple(obs_shape), device
+        self.stack = obs_shape[0] if share_frames else 1
+        self.pad_zeros = False
+        self.frames = torch.zeros(rows, num_envs, *self.frame_shape, dtype=dtype, device=device)
+        self.age = torch.zeros(rows, num_envs, dtype=torch.int32, device=device)
+        self.final_slot = torch.full((rows, num_envs), -1, dtype=torch.int64, device=device)
+        self.finals = torch.zeros(64, *self.frame_shape, dtype=dtype, device=device)
+        self.num_finals = 0
+        self.oldest_final = 0
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        return self.obs_shape[1:] if self.stack > 1 else self.obs_shape
+
+    def newest(self, obs: np.ndarray) -> Tensor:
+        """What is stored of observations [N, *shape]."""
+        return torch.from_numpy(obs[:, -1] if self.stack > 1 else obs)
+
+    def shares_frames(self, obs: np.ndarray, next_obs: np.ndarray, age: np.ndarray) -> bool:
+        """Whether this step can be rebuilt from single frames: older frames repeat, and a start is padded one way."""
+        if not np.array_equal(next_obs[:, :-1], obs[:, 1:]):
+            return False
+        first = obs[age == 0]
+        if len(first) == 0:
+            return True
+        repeated, zero = bool((first[:, :-1] == first[:, -1:]).all()), not first[:, :-1].any()
+        if not self.num_written and zero and not repeated:
+            self.pad_zeros = True
+        return zero if self.pad_zeros else repeated
+
+    num_written = 0
+
+    def write(self, row: int, obs: np.ndarray, age: np.ndarray, done: np.ndarray, next_obs: np.ndarray) -> None:
+        """Put observations [N, *shape] into a row, with the final ones where an episode is `done`."""
+        at = row % self.num_rows
+        self.num_written = row + 1
+        self.frames[at] = self.newest(obs)
+        self.age[at] = torch.from_numpy(age)
+        self.final_slot[at] = -1
+        if done.any():
+            self.write_finals(at, done, self.newest(next_obs))
+
+    def write_finals(self, at: int, done: np.ndarray, newest: Tensor) -> None:
+        ended = np.flatnonzero(done)
+        self.make_room(len(ended))
+        slots = torch.arange(self.num_finals, self.num_finals + len(ended), device=self.device)
+        self.final_slot[at, ended] = slots
+        self.finals[slots % len(self.finals)] = newest[ended].to(self.device)
+        self.num_finals += len(ended)
+
+    def make_room(self, count: int) -> None:
+        """Let the ring of final observations take `count` more: forget those whose row is gone, or grow."""
+        if self.num_finals + count - self.oldest_final <= len(self.finals):
+            return
+        live = self.final_slot[self.final_slot >= 0]
+        self.oldest_final = int(live.min()) if len(live) else self.num_finals
+        needed = self.num_finals + count - self.oldest_final
+        if needed * 2 > len(self.finals):
+            slots = torch.arange(self.oldest_final, self.num_finals, device=self.device)
+            kept = self.finals[slots % len(self.finals)]
+            self.finals = torch.zeros(4 * needed, *self.frame_shape, dtype=self.finals.dtype, device=self.device)
+            self.finals[slots % len(self.finals)] = kept
+
+    def read(self, row: Tensor, env: Tensor) -> Tensor:
+        """Observations at absolute rows [B] and environments [B]: [B, *shape]."""
+        if self.stack == 1:
+            return self.frames[row % self.num_rows, env]
+        back = torch.arange(self.stack - 1, -1, -1, device=self.device)
+        age = self.age[row % self.num_rows, env].unsqueeze(-1)
+        rows = row.unsqueeze(-1) - torch.minimum(back, age)
+        stacks = self.frames[rows % self.num_rows, env.unsqueeze(-1)]
+        if self.pad_zeros:
+            before_start = back > age
+            stacks[before_start] = 0
+        return stacks
+
+    def read_next(self, row: Tensor, env: Tensor, ended: Tensor) -> Tensor:
+        """The true successors of absolute rows [B]: the next row's observation, or the final one where `ended`."""
+        next_obs = self.read(row + 1, env)
+        where = ended.nonzero().squeeze(-1)
+        if len(where):
+            row, env = row[where], env[where]
+            final = self.finals[self.final_slot[row % self.num_rows, env] % len(self.finals)]
+            if self.stack > 1:
+                final = torch.cat([self.read(row, env)[:, 1:], final.unsqueeze(1)], 1)
+            next_obs[where] = final
+        return next_obs
+
+    def unshare(self, first_row: int, stop_row: int) -> None:
+        """Keep whole observations from now on: rebuild the rows [first_row, stop_row) from their frames."""
+        whole = ObservationStore(
+            self.num_rows, self.num_envs, self.obs_shape, self.frames.dtype, share_frames=False, device=self.device
+        )
+        whole.age, whole.final_slot = self.age, self.final_slot
+        whole.finals = torch.zeros(len(self.finals), *self.obs_shape, dtype=self.frames.dtype, device=self.device)
+        everywhere = torch.arange(self.num_envs, device=self.device)
+        for row in range(first_row, stop_row):
+            rows = torch.full_like(everywhere, row)
+            whole.frames[row % self.num_rows] = self.read(rows, everywhere)
+            ended = self.final_slot[row % self.num_rows] >= 0
+            if ended.any():
+                slots = self.final_slot[row % self.num_rows][ended] % len(self.finals)
+                whole.finals[slots] = self.read_next(rows[ended], everywhere[ended], ended[ended])
+        self.stack, self.frames, self.finals = 1, whole.frames, whole.finals
+
+    def segment(self, rows: Tensor) -> dict[str, Tensor]:
+        """A copy of what lies in rows (absolute, [R]), to be given to `restore`."""
+        at = rows % self.num_rows
+        slots = self.final_slot[at]
+        finals = self.finals[slots[slots >= 0] % len(self.finals)]
+        return {"frames": self.frames[at], "age": self.age[at], "final_slot": slots, "finals": finals}
+
+    def restore(self, rows: Tensor, segment: dict[str, Tensor]) -> None:
+        """Put back what `segment` gave for the same rows."""
+        at = rows % self.num_rows
+        slots = segment["final_slot"]
+        self.frames[at], self.age[at], self.final_slot[at] = segment["frames"], segment["age"], slots
+        self.finals[slots[slots >= 0] % len(self.finals)] = segment["finals"]
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("stack", "pad_zeros", "num_written", "num_finals", "oldest_final")
+        return {name: getattr(self, name) for name in names} | {"finals_capacity": len(self.finals)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the layout; rows follow by `restore`."""
+        capacity = state["finals_capacity"]
+        for name in state.keys() - {"finals_capacity"}:
+            setattr(self, name, state[name])
+        self.frames = self.frames.new_zeros(self.num_rows, self.num_envs, *self.frame_shape)
+        self.finals = self.frames.new_zeros(capacity, *self.frame_shape)

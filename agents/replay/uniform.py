@@ -1,0 +1,206 @@
+"""Uniform replay of n-step transitions from N environments that step together.
+
+Dimensions: T rows, N environments, B batch, n steps of a return. Row t holds what every environment did at vector
+step t. A transition starts at (t, env) and runs until n steps are done, the value is terminal, or the episode ends.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.learning.batch import Batch
+from agents.replay.memory import check_fits
+from agents.replay.observations import ObservationStore, Shape
+
+
+class Indices(NamedTuple):
+    """Where the transitions of a batch start: absolute rows and environments, both [B]."""
+
+    row: Tensor
+    env: Tensor
+
+
+class UniformReplay:
+    """The last `capacity_steps` transitions, each equally likely to be sampled.
+
+    Args:
+        capacity_steps: transitions kept, over all environments (rounded up to whole rows).
+        obs_shape, obs_dtype: of one observation.
+        num_actions: given where the environment says which actions are legal, to keep those masks.
+        n_step, gamma: rewards are summed over up to n_step steps, and the discount is gamma**(steps realised).
+        share_frames: try to keep one frame a step of observations [S, ...] that are stacks.
+        seed: of the sampling generator.
+
+    Raises:
+        ReplayTooLargeError: before anything is allocated.
+    """
+
+    def __init__(
+        self,
+        capacity_steps: int,
+        num_envs: int,
+        obs_shape: Shape,
+        obs_dtype: torch.dtype,
+        *,
+        num_actions: int | None = None,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        share_frames: bool = False,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        device = torch.device(device)
+        self.device, self.num_envs, self.n_step = device, num_envs, n_step
+        self.num_rows = T = max(
+            math.ceil(capacity_steps / num_envs), n_step + (obs_shape[0] if share_frames else 1) + 1
+        )
+        frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
+        check_fits(T * num_envs, frame + 8 + 4 + 1 + 1 + 4 + 8 + (num_actions or 0), device)
+        self.observations = ObservationStore(
+            T, num_envs, obs_shape, obs_dtype, share_frames=share_frames, device=device
+        )
+        self.action = torch.zeros(T, num_envs, dtype=torch.int64, device=device)
+        self.reward = torch.zeros(T, num_envs, device=device)
+        self.terminal = torch.zeros(T, num_envs, dtype=torch.bool, device=device)
+        self.episode_end = torch.zeros(T, num_envs, dtype=torch.bool, device=device)
+        self.next_mask = torch.ones(T, num_envs, num_actions, dtype=torch.bool, device=device) if num_actions else None
+        self.gammas = gamma ** torch.arange(n_step + 1, dtype=torch.float64, device=device)
+        self.steps_ahead = torch.arange(n_step, device=device)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rows = 0  # absolute number of the next row
+        self.age = np.zeros(num_envs, np.int32)
+
+    def __len__(self) -> int:
+        """How many transitions can be sampled."""
+        first, stop = self.valid_rows()
+        return max(0, stop - first) * self.num_envs
+
+    def valid_rows(self) -> tuple[int, int]:
+        """Absolute rows [first, stop) from which a whole transition, with its stack and its successor, is there."""
+        first = max(0, self.rows - self.num_rows)
+        return first + (self.observations.stack - 1 if first else 0), self.rows - self.n_step
+
+    def add(
+        self,
+        obs: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        terminal: np.ndarray,
+        episode_end: np.ndarray,
+        next_obs: np.ndarray,
+        next_mask: np.ndarray | None = None,
+    ) -> None:
+        """One step of every environment, arrays [N, ...]. `next_obs` is the true successor, also at an episode's end.
+
+        `terminal` ends the value (no bootstrapping); `episode_end` ends stacks and n-step sums. A lost life is the
+        first without the second, a time limit the second without the first.
+        """
+        store = self.observations
+        if store.stack > 1 and not store.shares_frames(obs, next_obs, self.age):
+            store.unshare(max(0, self.rows - self.num_rows), self.rows)
+        at = self.rows % self.num_rows
+        store.write(self.rows, obs, self.age, episode_end, next_obs)
+        self.action[at] = torch.from_numpy(action)
+        self.reward[at] = torch.from_numpy(reward)
+        self.terminal[at] = torch.from_numpy(terminal)
+        self.episode_end[at] = torch.from_numpy(episode_end)
+        if self.next_mask is not None and next_mask is not None:
+            self.next_mask[at] = torch.from_numpy(next_mask)
+        self.rows += 1
+        self.age = np.where(episode_end, 0, self.age + 1).astype(np.int32)
+
+    def sample(self, batch_size: int) -> tuple[Batch, Indices]:
+        """`batch_size` transitions, drawn uniformly with replacement from all that are valid.
+
+        Raises:
+            ValueError: where there are none yet.
+        """
+        first, stop = self.valid_rows()
+        if stop <= first:
+            raise ValueError(f"replay has no whole transition yet: {self.rows} rows for {self.n_step}-step returns")
+        flat = torch.randint((stop - first) * self.num_envs, (batch_size,), generator=self.generator).to(self.device)
+        indices = Indices(first + flat // self.num_envs, flat % self.num_envs)
+        return self.gather(indices), indices
+
+    def gather(self, indices: Indices) -> Batch:
+        """The transitions that start at `indices`."""
+        row, env = indices
+        rows, envs = (row.unsqueeze(-1) + self.steps_ahead) % self.num_rows, env.unsqueeze(-1)
+        stops = (self.terminal[rows, envs] | self.episode_end[rows, envs]).long()  # [B, n]
+        taken = (stops.cumsum(-1) - stops) == 0  # no stop before this step
+        length = taken.sum(-1)
+        reward = (self.reward[rows, envs].double() * taken * self.gammas[:-1]).sum(-1).float()
+        last = row + length - 1
+        at = last % self.num_rows
+        ended = self.episode_end[at, env]
+        return Batch(
+            obs=self.observations.read(row, env),
+            action=self.action[row % self.num_rows, env],
+            reward=reward,
+            discount=(self.gammas[length] * ~self.terminal[at, env]).float(),
+            next_obs=self.observations.read_next(last, env, ended),
+            weight=torch.ones_like(reward),
+            next_action=self.action[(last + 1) % self.num_rows, env].masked_fill(ended, -1),
+            next_mask=None if self.next_mask is None else self.next_mask[at, env],
+        )
+
+    def update_priorities(self, indices: Indices, td_error: Tensor) -> None:
+        """Uniform replay has none."""
+
+    def layout(self) -> int:
+        """Frames of a shared stack, 1 where observations are whole: segments of another layout do not fit."""
+        return self.observations.stack
+
+    def cut(self, env: int, obs: np.ndarray) -> None:
+        """End the running episode of one environment as truncated at `obs` [*shape], its true last observation."""
+        if self.age[env] == 0:
+            return
+        done = np.arange(self.num_envs) == env
+        at = (self.rows - 1) % self.num_rows
+        self.episode_end[at, env] = True
+        newest = self.observations.newest(np.broadcast_to(obs, (self.num_envs, *obs.shape)).copy())
+        self.observations.write_finals(at, done, newest)
+        self.age[env] = 0
+
+    def segment(self, start: int, stop: int) -> dict[str, Tensor]:
+        """A copy of rows [start, stop): what a checkpoint stores once and never again."""
+        rows = torch.arange(start, stop, device=self.device)
+        at = rows % self.num_rows
+        own = {name: getattr(self, name)[at] for name in self.row_names()}
+        return own | self.observations.segment(rows)
+
+    def restore(self, start: int, stop: int, segment: dict[str, Tensor]) -> None:
+        """Put rows [start, stop) back, as far as they are still within the ring."""
+        keep = max(start, self.rows - self.num_rows)
+        if keep >= stop:
+            return
+        rows = torch.arange(keep, stop, device=self.device)
+        skipped_finals = int((segment["final_slot"][: keep - start] >= 0).sum())
+        finals = segment["finals"][skipped_finals:]
+        segment = {name: value[keep - start :] for name, value in segment.items()} | {"finals": finals}
+        for name in self.row_names():
+            getattr(self, name)[rows % self.num_rows] = segment[name].to(self.device)
+        self.observations.restore(rows, {k: v.to(self.device) for k, v in segment.items()})
+
+    def row_names(self) -> list[str]:
+        masks = [] if self.next_mask is None else ["next_mask"]
+        return ["action", "reward", "terminal", "episode_end", *masks]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the rows, which go by `segment`."""
+        return {
+            "rows": self.rows,
+            "num_rows": self.num_rows,
+            "age": self.age.tolist(),
+            "generator": self.generator.get_state(),
+            "observations": self.observations.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state; the rows follow by `restore`."""
+        self.rows, self.age = state["rows"], np.array(state["age"], np.int32)
+        self.generator.set_state(state["generator"])
+        self.observations.load_state_dict(state["observations"])

@@ -1,0 +1,156 @@
+"""Checkpoints: tensors and plain Python, written whole or not at all.
+
+A run directory holds
+    checkpoints/step-000020000.pt   everything but the rows of the replay, and the names of the segments it needs
+    replay/000010000-000020000.pt   the replay's rows of those absolute numbers, written once, never changed
+    best.pt                         the policy that evaluated best
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+FORMAT, VERSION = "classyq-checkpoint", 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written or read, in words for the user."""
+
+
+class Segmented(Protocol):
+    """A replay, as far as checkpoints are concerned."""
+
+    rows: int
+    num_rows: int
+
+    def layout(self) -> int: ...
+    def segment(self, start: int, stop: int) -> dict[str, Tensor]: ...
+    def restore(self, start: int, stop: int, segment: dict[str, Tensor]) -> None: ...
+
+
+def num_bytes(value: Any) -> int:
+    """Bytes of the tensors within nested containers."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        value = value.values()
+    return sum(num_bytes(v) for v in value) if not isinstance(value, str | bytes | int | float | None) else 0
+
+
+def save(value: Any, path: Path) -> None:
+    """Write so that `path` holds either what it held or all of `value`: write beside it, flush to disk, rename.
+
+    Raises:
+        CheckpointError: where there is too little space, or the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        needed, free = num_bytes(value) + 2**20, shutil.disk_usage(path.parent).free
+        if needed > free:
+            raise CheckpointError(f"{path} needs {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB of disk are free")
+        with partial.open("wb") as file:
+            torch.save(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Read a file that `save` wrote with our header.
+
+    Raises:
+        CheckpointError: where it is missing, truncated, or of another program or version.
+    """
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is missing, damaged or not a checkpoint of classyq ({reason[:100]})") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of classyq")
+    if value["version"] != VERSION:
+        raise CheckpointError(f"{path} has version {value['version']}, this classyq reads version {VERSION}")
+    return value
+
+
+def found(run_dir: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted((run_dir / "checkpoints").glob("step-*.pt"))
+
+
+class Checkpointer:
+    """Writes and reads the checkpoints of one run, and removes what is no longer needed."""
+
+    def __init__(self, run_dir: Path, keep: int):
+        self.run_dir, self.keep = run_dir, keep
+        self.segments: list[tuple[int, int]] = []
+        self.layout = 0
+
+    def save(self, step: int, state: dict[str, Any], replay: Segmented) -> Path:
+        """Write what is new of the replay as a segment, then the checkpoint that refers to it."""
+        if replay.layout() != self.layout:
+            self.layout, self.segments = replay.layout(), []
+        oldest = max(0, replay.rows - replay.num_rows)
+        start = max(oldest, self.segments[-1][1] if self.segments else 0)
+        if start < replay.rows:
+            rows = {"format": FORMAT, "version": VERSION, "rows": replay.segment(start, replay.rows)}
+            save(rows, self.segment_path(self.layout, start, replay.rows))
+            self.segments = [*self.segments, (start, replay.rows)]
+        self.segments = [s for s in self.segments if s[1] > oldest]
+        path = self.run_dir / "checkpoints" / f"step-{step:012d}.pt"
+        header = {"format": FORMAT, "version": VERSION, "step": step, "segments": self.segments, "layout": self.layout}
+        save(header | state, path)
+        self.prune()
+        return path
+
+    def segment_path(self, layout: int, start: int, stop: int) -> Path:
+        return self.run_dir / "replay" / f"{layout}-{start:012d}-{stop:012d}.pt"
+
+    def prune(self) -> None:
+        """Remove checkpoints beyond the last `keep`, and segments that none of those kept refers to."""
+        for path in found(self.run_dir)[: -self.keep]:
+            path.unlink()
+        needed = set()
+        for path in found(self.run_dir):
+            with contextlib.suppress(CheckpointError):  # a damaged one keeps nothing alive
+                state = read(path, mmap=True)
+                needed |= {self.segment_path(state["layout"], a, b) for a, b in state["segments"]}
+        for path in (self.run_dir / "replay").glob("*.pt"):
+            if path not in needed:
+                path.unlink()
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """The state of a checkpoint; the replay's rows follow with `restore`. Later checkpoints are given up.
+
+        Raises:
+            CheckpointError: where it cannot be used; the message names the one before, if there is one.
+        """
+        try:
+            state = read(path)
+            self.layout, self.segments = state["layout"], [(a, b) for a, b in state["segments"]]
+            missing = [p for s in self.segments if not (p := self.segment_path(self.layout, *s)).is_file()]
+            if missing:
+                raise CheckpointError(f"{path} needs {missing[0]}, which is gone")
+        except CheckpointError as error:
+            before = [p for p in found(self.run_dir) if p.name < path.name]
+            offer = f"; the one before it is {before[-1]}" if before else "; there is none before it"
+            raise CheckpointError(f"{error}{offer}") from error
+        for later in found(self.run_dir):
+            if later.name > path.name:
+                later.unlink()
+        return state
+
+    def restore(self, replay: Segmented) -> None:
+        """Give the replay back its rows."""
+        for start, stop in self.segments:
+            replay.restore(start, stop, read(self.segment_path(self.layout, start, stop))["rows"])

@@ -1,0 +1,39 @@
+"""The range of returns that bins cover, where the configuration leaves it to us."""
+
+import numpy as np
+
+from agents.config import RunConfig
+from agents.seeding import child_seed
+from envs import make_env, make_vector
+from envs.value_range import collect_episodes, suggest_support
+
+PROBE_STEPS = 2_000
+
+
+def resolve_support(config: RunConfig) -> tuple[RunConfig, str]:
+    """The configuration with numbers in env.support, and in words where they are from.
+
+    With rewards clipped to [-c, c] it is +-c / (1 - gamma), the largest return there is. An environment that knows
+    its range has it as `return_range`; a tenth is added on both sides. Otherwise random play for PROBE_STEPS steps,
+    in environments and with seeds of its own, gives `envs.value_range.suggest_support`.
+    """
+    support, agent = config.env.support, config.agent
+    if support != "auto":
+        return config, "given"
+    if agent.normalize_reward:
+        return config.with_overrides({"env.support": [-10.0, 10.0]}), "auto: rewards are normalised"
+    if agent.reward_clip is not None:
+        bound = agent.reward_clip / (1 - agent.gamma)
+        return config.with_overrides({"env.support": [-bound, bound]}), "auto: clipped reward / (1 - gamma)"
+    known = getattr(make_env(config.env.id, kwargs=config.env.kwargs).unwrapped, "return_range", None)
+    if known is not None:
+        margin = 0.1 * (known[1] - known[0])
+        return config.with_overrides({"env.support": [known[0] - margin, known[1] + margin]}), "auto: the environment"
+    seed = child_seed(config.seed, "probe")
+    venv = make_vector(config.env.id, seed=seed, max_steps=config.env.max_steps, kwargs=config.env.kwargs)
+    try:
+        episodes = collect_episodes(venv, PROBE_STEPS, np.random.default_rng(seed))
+    finally:
+        venv.close()
+    support = list(suggest_support(episodes, agent.gamma))
+    return config.with_overrides({"env.support": support}), f"auto: from {PROBE_STEPS:,} steps of random play"

@@ -1,0 +1,167 @@
+"""Environments: finding one by its id, and N of them behind one contract (`envs.vector`)."""
+
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Callable, Iterable
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+
+from envs.episodes import Episode, EpisodeStatistics
+from envs.gymnasium_vector import GymnasiumVector
+from envs.toy import Catch, Chain, Identity
+from envs.vector import Step, VectorEnv, episode_seed
+
+__all__ = [
+    "ENVS",
+    "Episode",
+    "EpisodeStatistics",
+    "GymnasiumVector",
+    "Step",
+    "UnknownEnvironment",
+    "VectorEnv",
+    "episode_seed",
+    "list_envs",
+    "make_env",
+    "make_vector",
+]
+
+EnvFactory = Callable[..., gymnasium.Env]
+
+ENVS: dict[str, EnvFactory] = {
+    "catch": Catch,
+    "chain": Chain,
+    "identity": Identity,
+}
+ENTRY_POINT_GROUP = "classyq.envs"
+
+
+class UnknownEnvironment(ValueError):
+    """An environment id that leads nowhere."""
+
+
+def list_envs() -> list[str]:
+    """Ids of the built-ins, of the entry points and of what gymnasium has registered, each group sorted."""
+    return [*sorted(ENVS), *sorted(_entry_points().names), *sorted(gymnasium.registry)]
+
+
+def make_env(
+    env_id: str,
+    *,
+    render_mode: str | None = None,
+    kwargs: dict[str, Any] | None = None,
+) -> gymnasium.Env:
+    """One environment.
+
+    Args:
+        env_id: a built-in name, the name of an entry point in the group classyq.envs, `./file.py:Name`,
+            `package.module:Name`, or a gymnasium id; looked up in this order. Name is a callable that makes
+            an environment, or a gymnasium id that the module registers.
+        render_mode: passed on only if given.
+        kwargs: further arguments for the environment.
+
+    Raises:
+        UnknownEnvironment: the id leads nowhere.
+        TypeError: it leads to something that is no gymnasium environment.
+    """
+    arguments = dict(kwargs or {})
+    if render_mode is not None:
+        arguments["render_mode"] = render_mode
+    env = _resolved(env_id)(**arguments)
+    if not isinstance(env, gymnasium.Env):
+        raise TypeError(f"{env_id!r} made {type(env).__name__}, wanted a gymnasium.Env")
+    return env
+
+
+def make_vector(
+    env_id: str,
+    *,
+    num_envs: int = 1,
+    seed: int = 0,
+    max_steps: int | None = None,
+    frame_stack: int | None = None,
+    render_mode: str | None = None,
+    kwargs: dict[str, Any] | None = None,
+) -> VectorEnv:
+    """`num_envs` environments in lockstep; see `make_env` for the ids, `GymnasiumVector` for the rest."""
+    envs = [make_env(env_id, render_mode=render_mode, kwargs=kwargs) for _ in range(num_envs)]
+    return GymnasiumVector(envs, seed=seed, max_steps=max_steps, frame_stack=frame_stack)
+
+
+def _resolved(env_id: str) -> EnvFactory:
+    if env_id in ENVS:
+        return ENVS[env_id]
+    if env_id in _entry_points().names:
+        return _entry_points()[env_id].load()
+    place, colon, name = env_id.rpartition(":")
+    if colon:
+        module = _module_from_file(env_id, place) if place.endswith(".py") else _module(env_id, place)
+        return _from_module(env_id, module, name)
+    if env_id in gymnasium.registry:
+        return _registered(env_id)
+    raise UnknownEnvironment(
+        f"unknown environment {env_id!r}, wanted a built-in name ({', '.join(ENVS)}), an entry point of "
+        f"{ENTRY_POINT_GROUP}, ./file.py:Name, package.module:Name or a gymnasium id with its version"
+        f"{_nearest(env_id, list_envs())}"
+    )
+
+
+def _entry_points() -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+
+
+def _registered(env_id: str) -> EnvFactory:
+    return functools.partial(gymnasium.make, env_id, disable_env_checker=True)
+
+
+def _module_from_file(env_id: str, place: str) -> ModuleType:
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise UnknownEnvironment(f"unknown environment {env_id!r}: there is no file {path}")
+    # the path makes the name unique; under a name in sys.modules its classes can be pickled
+    module_name = f"env_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    module = ModuleType(module_name)
+    module.__file__ = str(path)
+    sys.modules[module_name] = module
+    try:
+        SourceFileLoader(module_name, str(path)).exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def _module(env_id: str, place: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
+            raise  # the module is there, but something it imports is not
+        raise UnknownEnvironment(f"unknown environment {env_id!r}: {error}") from error
+
+
+def _from_module(env_id: str, module: ModuleType, name: str) -> EnvFactory:
+    if callable(getattr(module, name, None)):
+        return getattr(module, name)
+    if name in gymnasium.registry:
+        return _registered(name)
+    callables = [key for key, value in vars(module).items() if callable(value)]
+    raise UnknownEnvironment(
+        f"unknown environment {env_id!r}: {module.__file__} has no callable {name!r} "
+        f"and registers no such id{_nearest(name, [*callables, *gymnasium.registry])}"
+    )
+
+
+def _nearest(name: str, choices: Iterable[str]) -> str:
+    by_lower_case = {choice.lower(): choice for choice in choices}
+    matches = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    return f"; did you mean {by_lower_case[matches[0]]!r}?" if matches else ""

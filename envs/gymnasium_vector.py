@@ -1,0 +1,173 @@
+"""N gymnasium environments behind the contract of `envs.vector`, in a plain loop."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.seeded import SeededEnv
+from envs.vector import Step, VectorEnv
+
+
+class GymnasiumVector(VectorEnv):
+    """Single environments stepped one after the other, each with its own seed for every episode.
+
+    A checkpoint holds the actions since each reset; loading replays them. Without any time limit an
+    environment therefore grows its checkpoint with every step, which `max_steps` bounds.
+
+    Args:
+        envs: environments of one kind, one for each place in the vector.
+        seed: the seed of the run, >= 0.
+        max_steps: an episode of this many steps is truncated, besides what the environments do themselves.
+        frame_stack: stack this many observations along a new leading axis, oldest first; the observation of a
+            reset is repeated.
+
+    Raises:
+        TypeError: a space is not supported.
+        ValueError: no environments, different spaces, or an option out of range.
+    """
+
+    def __init__(
+        self,
+        envs: Sequence[gymnasium.Env],
+        *,
+        seed: int = 0,
+        max_steps: int | None = None,
+        frame_stack: int | None = None,
+    ):
+        if not envs:
+            raise ValueError("got no environments, wanted at least one")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}, wanted at least 0")
+        self._envs = [
+            SeededEnv(env, env_index=index, seed=seed, max_steps=max_steps, frame_stack=frame_stack)
+            for index, env in enumerate(envs)
+        ]
+        for index, env in enumerate(envs):
+            spaces = env.observation_space, env.action_space
+            if spaces != (envs[0].observation_space, envs[0].action_space):
+                raise ValueError(f"environment {index} has other spaces than environment 0: {spaces}")
+        self.num_envs = len(envs)
+        self.num_actions = self._envs[0].num_actions
+        self.observation_space = self._envs[0].observation_space
+        self.frame_stack = frame_stack
+        self.has_action_mask = False
+        self._seed = seed
+        self._started = False
+
+    @property
+    def action_mask(self) -> np.ndarray | None:
+        if not self.has_action_mask:
+            return None
+        return np.stack([env.action_mask for env in self._envs])
+
+    def reset(self) -> np.ndarray:
+        for env in self._envs:
+            env.start(0)
+        self.has_action_mask = any(env.mask_given for env in self._envs)
+        self._started = True
+        return self._obs()
+
+    def step(self, action: np.ndarray) -> Step:
+        self._require_started("step")
+        actions = self._checked_actions(action)
+        ended = [index for index, env in enumerate(self._envs) if env.done]
+        if ended:
+            raise RuntimeError(f"the episodes of environments {ended} are over: call reset_done before step")
+        results = [env.step(one) for env, one in zip(self._envs, actions, strict=True)]
+        self._check_mask_was_known()
+        reward, terminated, truncated, info = zip(*results, strict=True)
+        return Step(
+            next_obs=self._obs(),
+            reward=np.array(reward, np.float32),
+            terminated=np.array(terminated),
+            truncated=np.array(truncated),
+            info=info,
+        )
+
+    def reset_done(self, done: np.ndarray) -> np.ndarray:
+        """Start the next episode where `done` (bool [N]); the current observations [N, *shape] of all.
+
+        Raises:
+            TypeError: `done` is not bool.
+            ValueError: `done` is not [N].
+            RuntimeError: `reset` was never called.
+        """
+        self._require_started("reset_done")
+        done = np.asarray(done)
+        if done.dtype != np.bool_:
+            raise TypeError(f"done has dtype {done.dtype}, wanted bool")
+        if done.shape != (self.num_envs,):
+            raise ValueError(f"done has shape {done.shape}, wanted ({self.num_envs},)")
+        for index in np.flatnonzero(done):
+            self._envs[index].start_next()
+        self._check_mask_was_known()
+        return self._obs()
+
+    def state_dict(self) -> dict[str, Any]:
+        self._require_started("state_dict")
+        return {
+            "seed": self._seed,
+            "has_action_mask": self.has_action_mask,
+            "envs": [env.state_dict() for env in self._envs],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[int]:
+        """Go on from `state` by replaying each running episode; see `VectorEnv.load_state_dict`.
+
+        Raises:
+            ValueError: saved with another seed, number of environments or kind of observation.
+        """
+        got = state["seed"], len(state["envs"])
+        if got != (self._seed, self.num_envs):
+            raise ValueError(
+                f"the state has seed {got[0]} and {got[1]} environments, "
+                f"this vector seed {self._seed} and {self.num_envs}"
+            )
+        different = [
+            index
+            for index, (env, saved) in enumerate(zip(self._envs, state["envs"], strict=True))
+            if not env.load_state_dict(saved)
+        ]
+        self.has_action_mask = state["has_action_mask"]
+        self._started = True
+        return different
+
+    def render(self, index: int = 0) -> np.ndarray | None:
+        env = self._envs[index].env
+        picture = env.render() if env.render_mode is not None else None
+        return np.array(picture) if isinstance(picture, np.ndarray) else None
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.env.close()
+
+    def _obs(self) -> np.ndarray:
+        return np.stack([env.obs for env in self._envs])
+
+    def _checked_actions(self, action: np.ndarray) -> list[int]:
+        action = np.asarray(action)
+        if action.dtype.kind not in "iu":
+            raise TypeError(f"actions have dtype {action.dtype}, wanted integers")
+        if action.shape != (self.num_envs,):
+            raise ValueError(f"actions have shape {action.shape}, wanted ({self.num_envs},)")
+        for index, one in enumerate(action.tolist()):
+            if not 0 <= one < self.num_actions:
+                raise ValueError(
+                    f"action {one} of environment {index} is out of range, wanted 0 .. {self.num_actions - 1}"
+                )
+        return action.tolist()
+
+    def _check_mask_was_known(self) -> None:
+        # a replay decides after reset() whether it stores masks; one that comes later would be lost
+        late = [index for index, env in enumerate(self._envs) if env.mask_given]
+        if late and not self.has_action_mask:
+            raise ValueError(
+                f"environments {late} gave info['action_mask'] for the first time after the first reset; "
+                "give it in the info of reset too"
+            )
+
+    def _require_started(self, method: str) -> None:
+        if not self._started:
+            raise RuntimeError(f"call reset before {method}")

@@ -1,0 +1,201 @@
+"""Small worlds whose right answers are known, for tests and first runs.
+
+S states, A actions.
+"""
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+PIXELS_PER_CELL = 32
+
+
+class ToyEnv(gymnasium.Env[np.ndarray, np.int64]):
+    """A world that draws its observation as grey cells."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+
+    def __init__(self, render_mode: str | None):
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode is {render_mode!r}, wanted 'rgb_array' or None")
+        self.render_mode = render_mode
+
+    def observe(self) -> np.ndarray:
+        """The observation of the current state, with entries 0 and 1."""
+        raise NotImplementedError
+
+    def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The observation as uint8 [height, width, 3]; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        cells = np.atleast_2d(self.observe() * 255).astype(np.uint8)
+        grey = np.kron(cells, np.ones((PIXELS_PER_CELL, PIXELS_PER_CELL), np.uint8))
+        return np.stack([grey] * 3, axis=-1)
+
+
+class Catch(ToyEnv):
+    """A ball falls one row per step; the paddle in the bottom row has to be under it when it lands.
+
+    Observation: float32 [10, 5], 1 at the ball and at the paddle. The ball starts in a random column of the
+    top row, the paddle in the middle. Actions: 0 left, 1 stay, 2 right. Reward: +1 or -1 at the last of 9
+    steps, 0 before it. After the idea of Catch in bsuite (Osband et al., 2020).
+    """
+
+    rows, columns = 10, 5
+    return_range = (-1.0, 1.0)
+
+    def __init__(self, render_mode: str | None = None):
+        super().__init__(render_mode)
+        self.observation_space = Box(0.0, 1.0, (self.rows, self.columns), np.float32)
+        self.action_space = Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._ball_row = 0
+        self._ball_column = int(self.np_random.integers(self.columns))
+        self._paddle_column = self.columns // 2
+        return self.observe(), {}
+
+    def step(self, action: int | np.integer):
+        self._paddle_column = min(max(self._paddle_column + int(action) - 1, 0), self.columns - 1)
+        self._ball_row += 1
+        landed = self._ball_row == self.rows - 1
+        caught = self._paddle_column == self._ball_column
+        reward = (1.0 if caught else -1.0) if landed else 0.0
+        return self.observe(), reward, landed, False, {}
+
+    def observe(self) -> np.ndarray:
+        board = np.zeros((self.rows, self.columns), np.float32)
+        board[self._ball_row, self._ball_column] = 1.0
+        board[-1, self._paddle_column] = 1.0
+        return board
+
+
+class TransitionModel(NamedTuple):
+    """A finite Markov decision process; index S of the successors is the terminal state."""
+
+    probs: np.ndarray  # [S, A, S + 1], probability of each successor
+    reward: np.ndarray  # [S, A, S + 1], reward on the way to it; 0 where it cannot follow
+    terminal: np.ndarray  # [S + 1] bool
+
+
+class Chain(ToyEnv):
+    """A walk along a row of states with an exit at each end, and action values that are known.
+
+    Action 1 moves right and action 0 left; with probability `slip` the move goes the other way. A move to
+    the right pays +0.1, to the left -0.1; leaving at the right end pays +1, at the left end -1, and ends the
+    episode. Every episode starts in a state drawn uniformly. Observation: one-hot float32 [length], all 0
+    after the end.
+
+    Rewards add up to at most `0.1 * (length - 1) + 1` whatever one does, and to at least minus that. A
+    discounted return is a weighted mean of 0 and such sums, so `return_range` holds for every policy and
+    every discount.
+
+    With slip = 0 going right is best everywhere, and for gamma < 1, with d = length - 1 - s moves before the
+    exit: `V(s) = 0.1 * (1 - gamma**d) / (1 - gamma) + gamma**d`.
+
+    Raises:
+        ValueError: length < 2, or slip outside [0, 0.5).
+    """
+
+    step_reward, exit_reward = 0.1, 1.0
+
+    def __init__(self, length: int = 5, slip: float = 0.1, render_mode: str | None = None):
+        super().__init__(render_mode)
+        if length < 2:
+            raise ValueError(f"length is {length}, wanted at least 2")
+        if not 0.0 <= slip < 0.5:
+            raise ValueError(f"slip is {slip}, wanted 0 <= slip < 0.5")
+        self.length = length
+        self.slip = slip
+        highest = self.step_reward * (length - 1) + self.exit_reward
+        self.return_range = (-highest, highest)
+        self.observation_space = Box(0.0, 1.0, (length,), np.float32)
+        self.action_space = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._state = int(self.np_random.integers(self.length))
+        return self.observe(), {}
+
+    def step(self, action: int | np.integer):
+        direction = 1 if action == 1 else -1
+        if self.np_random.random() < self.slip:
+            direction = -direction
+        self._state += direction
+        left = not 0 <= self._state < self.length
+        reward = direction * (self.exit_reward if left else self.step_reward)
+        return self.observe(), reward, left, False, {}
+
+    def observe(self) -> np.ndarray:
+        return (np.arange(self.length) == self._state).astype(np.float32)
+
+    def transition_model(self) -> TransitionModel:
+        """Probabilities and rewards of every move, float64."""
+        probs = np.zeros((self.length, 2, self.length + 1))
+        reward = np.zeros_like(probs)
+        for state in range(self.length):
+            for direction in (-1, 1):
+                successor = state + direction if 0 <= state + direction < self.length else self.length
+                size = self.exit_reward if successor == self.length else self.step_reward
+                intended = int(direction == 1)
+                probs[state, intended, successor] = 1.0 - self.slip
+                probs[state, 1 - intended, successor] = self.slip
+                reward[state, :, successor] = direction * size
+        return TransitionModel(probs, reward, np.arange(self.length + 1) == self.length)
+
+    def optimal_q(self, gamma: float) -> np.ndarray:
+        """Q*, float64 [S, A], by value iteration until the values change by less than 1e-13.
+
+        Raises:
+            ValueError: gamma outside [0, 1].
+        """
+        if not 0.0 <= gamma <= 1.0:
+            raise ValueError(f"gamma is {gamma}, wanted 0 <= gamma <= 1")
+        model = self.transition_model()
+        values = np.zeros(self.length + 1)
+        while True:
+            q = (model.probs * (model.reward + gamma * values)).sum(axis=-1)
+            change = np.abs(q.max(axis=-1) - values[:-1]).max()
+            values[:-1] = q.max(axis=-1)
+            if change < 1e-13:
+                return q
+
+
+class Identity(ToyEnv):
+    """One step: name the class that is shown.
+
+    Observation: one-hot float32 [num_actions], all 0 after the step. Reward 1 for the action that matches,
+    else 0. After the identity environments in the tests of Stable-Baselines3.
+
+    Raises:
+        ValueError: num_actions < 2.
+    """
+
+    return_range = (0.0, 1.0)
+
+    def __init__(self, num_actions: int = 4, render_mode: str | None = None):
+        super().__init__(render_mode)
+        if num_actions < 2:
+            raise ValueError(f"num_actions is {num_actions}, wanted at least 2")
+        self.num_actions = num_actions
+        self.observation_space = Box(0.0, 1.0, (num_actions,), np.float32)
+        self.action_space = Discrete(num_actions)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._shown: int | None = int(self.np_random.integers(self.num_actions))
+        return self.observe(), {}
+
+    def step(self, action: int | np.integer):
+        reward = 1.0 if action == self._shown else 0.0
+        self._shown = None
+        return self.observe(), reward, True, False, {}
+
+    def observe(self) -> np.ndarray:
+        obs = np.zeros(self.num_actions, np.float32)
+        if self._shown is not None:
+            obs[self._shown] = 1.0
+        return obs

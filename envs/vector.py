@@ -1,0 +1,101 @@
+"""The one environment contract: N environments in lockstep, with nothing reset behind the caller's back.
+
+N environments, A actions. Every array handed out is fresh: the caller may keep or change it.
+
+    obs = venv.reset()
+    while True:
+        step = venv.step(actions)  # step.next_obs is the true successor, at the end of an episode too
+        obs = venv.reset_done(step.terminated | step.truncated)
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+
+class Step(NamedTuple):
+    """What one decision in each of the N environments led to."""
+
+    next_obs: np.ndarray  # [N, *shape], the true successor, also of an episode that just ended
+    reward: np.ndarray  # [N] float32, raw
+    terminated: np.ndarray  # [N] bool, the task ended: nothing follows
+    truncated: np.ndarray  # [N] bool, the episode was cut: the task would have gone on
+    info: tuple[dict[str, Any], ...]  # N dicts, as the environments gave them
+
+
+def episode_seed(run_seed: int, env_index: int, episode_index: int) -> int:
+    """Seed of one episode, in 0 .. 2**31 - 2: the same whatever the number of environments.
+
+    Raises:
+        ValueError: an argument is negative.
+    """
+    if min(run_seed, env_index, episode_index) < 0:
+        raise ValueError(
+            f"seeds are made from numbers >= 0, got run_seed={run_seed}, "
+            f"env_index={env_index}, episode_index={episode_index}"
+        )
+    words = np.random.SeedSequence([run_seed, env_index, episode_index]).generate_state(1, np.uint64)
+    return int(words[0]) % (2**31 - 1)
+
+
+class VectorEnv(ABC):
+    """N environments of one kind, stepped together and reset only when asked."""
+
+    num_envs: int
+    num_actions: int
+    observation_space: gymnasium.spaces.Box  # of one environment, as handed out here: float32 or uint8
+    frame_stack: int | None  # number of frames in the leading axis of obs, oldest first; None: no such axis
+    has_action_mask: bool  # known after reset()
+
+    @property
+    @abstractmethod
+    def action_mask(self) -> np.ndarray | None:
+        """Actions that are legal in the current observation, bool [N, A]; None where no environment tells.
+
+        After `step` it belongs to `next_obs`, after `reset_done` to the observations returned by it. Rows
+        are all True where an environment gave no mask, and where an episode is over with no legal action.
+        """
+
+    @abstractmethod
+    def reset(self) -> np.ndarray:
+        """Start episode 0 of every environment; its observations [N, *shape]."""
+
+    @abstractmethod
+    def step(self, action: np.ndarray) -> Step:
+        """Take one action in each environment.
+
+        Args:
+            action: integers [N], each in 0 .. A - 1.
+
+        Raises:
+            TypeError: actions are not integers, or an environment broke gymnasium's interface.
+            ValueError: wrong shape or range of actions, observation or mask; a number that is not finite.
+            RuntimeError: an episode is over and `reset_done` was not called, or `reset` never was.
+        """
+
+    @abstractmethod
+    def reset_done(self, done: np.ndarray) -> np.ndarray:
+        """Start the next episode where `done` (bool [N]); the current observations [N, *shape] of all."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on from here, in plain Python types."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> list[int]:
+        """Go on from `state`; `reset_done` with no True gives the current observations.
+
+        Returns:
+            Indices of environments that could not be brought back, because they are not deterministic. They
+            are at the start of their next episode; the caller treats the interrupted one as truncated.
+        """
+
+    @abstractmethod
+    def render(self, index: int = 0) -> np.ndarray | None:
+        """Picture of one environment, uint8 [height, width, 3]; None where it draws none."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the environments hold."""

@@ -1,0 +1,195 @@
+"""Are the answers that the toy worlds claim to know the right ones?"""
+
+import numpy as np
+import pytest
+
+from envs import ENVS, make_env, make_vector
+from envs.toy import Catch, Chain, Identity
+
+
+@pytest.mark.parametrize("name", ENVS)
+def test_observations_lie_in_their_space_and_returns_in_their_range(name):
+    env = make_env(name)
+    low, high = env.return_range
+    env.action_space.seed(0)
+    for seed in range(200):
+        obs, _ = env.reset(seed=seed)
+        rewards, over = [], False
+        while not over:
+            assert env.observation_space.contains(obs)
+            obs, reward, over, truncated, _ = env.step(env.action_space.sample())
+            assert not truncated
+            rewards.append(reward)
+        assert env.observation_space.contains(obs)
+        for gamma in (0.5, 0.9, 1.0):
+            for start in range(len(rewards)):
+                discounted = sum(gamma**k * reward for k, reward in enumerate(rewards[start:]))
+                assert low - 1e-12 <= discounted <= high + 1e-12
+
+
+@pytest.mark.parametrize("name", ENVS)
+def test_pictures(name):
+    env = make_env(name, render_mode="rgb_array")
+    env.reset(seed=0)
+    picture = env.render()
+    assert (picture.dtype, picture.shape[-1], picture.max()) == (np.uint8, 3, 255)
+    assert make_env(name).render() is None
+
+
+def test_unknown_render_mode():
+    with pytest.raises(ValueError, match="render_mode is 'human', wanted 'rgb_array' or None"):
+        Catch(render_mode="human")
+
+
+# Catch
+
+
+def test_going_under_the_ball_always_catches_it():
+    venv = make_vector("catch", num_envs=50)
+    obs = venv.reset()
+    balls = obs[:, 0].argmax(axis=1)
+    assert set(balls) == set(range(5))
+    for row in range(1, 10):
+        ball = obs[:, row - 1].argmax(axis=1)
+        paddle = obs[:, -1].argmax(axis=1)
+        step = venv.step(1 + np.sign(ball - paddle))
+        obs = step.next_obs
+        assert step.terminated.all() == (row == 9)
+        np.testing.assert_array_equal(step.reward, np.full(50, float(row == 9)))
+    assert (obs[:, -1].argmax(axis=1) == balls).all()
+    assert (obs.sum(axis=(1, 2)) == 1).all()
+
+
+def test_the_paddle_moves_and_stops_at_the_walls():
+    env = Catch()
+    obs, _ = env.reset(seed=0)
+    columns = [int(obs[-1].argmax())]
+    for action in (0, 0, 0, 1, 2, 2, 2, 2):
+        obs, *_ = env.step(action)
+        columns.append(int(obs[-1].argmax()))
+    assert columns == [2, 1, 0, 0, 0, 1, 2, 3, 4]
+
+
+def test_a_missed_ball_costs_one():
+    env = Catch()
+    obs, _ = env.reset(seed=0)
+    away = 0 if obs[0].argmax() >= 2 else 2
+    rewards = [env.step(away)[1] for _ in range(9)]
+    assert rewards == [0.0] * 8 + [-1.0]
+
+
+# Chain
+
+
+@pytest.mark.parametrize("slip", [0.0, 0.1, 0.4])
+def test_the_model_is_a_model(slip):
+    model = Chain(length=4, slip=slip).transition_model()
+    np.testing.assert_allclose(model.probs.sum(axis=-1), 1.0, rtol=0, atol=1e-15)
+    assert model.terminal.tolist() == [False] * 4 + [True]
+    assert model.probs.shape == model.reward.shape == (4, 2, 5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("options", [{}, {"length": 2, "slip": 0.3}, {"length": 9, "slip": 0.0}])
+def test_optimal_q_solves_the_equations_of_the_best_policy(options, gamma):
+    # independent of value iteration: solve the linear equations of every policy in turn until none is better
+    env = Chain(**options)
+    model = env.transition_model()
+    states = np.arange(env.length)
+    policy = np.zeros(env.length, int)
+    while True:
+        probs, reward = model.probs[states, policy], model.reward[states, policy]
+        mean_reward = (probs * reward).sum(axis=-1)
+        values = np.linalg.solve(np.eye(env.length) - gamma * probs[:, :-1], mean_reward)
+        successor_values = np.append(values, 0.0)
+        q = np.einsum("sap,sap->sa", model.probs, model.reward + gamma * successor_values)
+        better = q.argmax(axis=1)
+        if (better == policy).all():
+            break
+        policy = better
+    # value iteration stops at a change of 1e-13, which bounds its error by 1e-13 / (1 - gamma)
+    np.testing.assert_allclose(env.optimal_q(gamma), q, rtol=0, atol=2e-13 / (1 - gamma))
+    low, high = env.return_range
+    assert low <= q.min()
+    assert q.max() <= high
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 0.99])
+def test_optimal_q_without_slips_in_closed_form(gamma):
+    env = Chain(length=6, slip=0.0)
+    moves = 5 - np.arange(6)
+    values = 0.1 * (1 - gamma**moves) / (1 - gamma) + gamma**moves
+    left = np.append(-1.0, -0.1 + gamma * values[:-1])
+    np.testing.assert_allclose(env.optimal_q(gamma), np.stack([left, values], axis=1), rtol=0, atol=1e-11)
+
+
+def test_optimal_q_undiscounted():
+    # without slips every step to the right pays 0.1 and the exit 1
+    np.testing.assert_allclose(Chain(length=3, slip=0.0).optimal_q(1.0)[:, 1], [1.2, 1.1, 1.0], atol=1e-12)
+
+
+def test_the_simulator_follows_the_model():
+    env = Chain(slip=0.2)
+    model = env.transition_model()
+    counts = np.zeros_like(model.probs)
+    starts = np.zeros(env.length)
+    rng = np.random.default_rng(0)
+    env.reset(seed=0)
+    for _ in range(4000):
+        obs, _ = env.reset()
+        starts[obs.argmax()] += 1
+        over = False
+        while not over:
+            state, action = int(obs.argmax()), int(rng.integers(2))
+            obs, reward, over, _, _ = env.step(action)
+            successor = env.length if over else int(obs.argmax())
+            assert reward == model.reward[state, action, successor]
+            assert obs.sum() == (0.0 if over else 1.0)
+            counts[state, action, successor] += 1
+    visits = counts.sum(axis=-1, keepdims=True)
+    assert visits.min() > 1000
+    # five standard deviations of a frequency: sqrt(p (1 - p) / n)
+    tolerance = 5 * np.sqrt(model.probs * (1 - model.probs) / visits)
+    assert (np.abs(counts / visits - model.probs) <= tolerance).all()
+    assert (np.abs(starts / 4000 - 0.2) <= 5 * np.sqrt(0.2 * 0.8 / 4000)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length": 1}, "length is 1, wanted at least 2"),
+        ({"slip": 0.5}, r"slip is 0.5, wanted 0 <= slip < 0.5"),
+        ({"slip": -0.1}, "slip is -0.1"),
+    ],
+)
+def test_options_of_chain_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        Chain(**options)
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.1])
+def test_gamma_is_checked(gamma):
+    with pytest.raises(ValueError, match=f"gamma is {gamma}"):
+        Chain().optimal_q(gamma)
+
+
+# Identity
+
+
+@pytest.mark.parametrize("num_actions", [2, 4, 7])
+def test_only_the_matching_action_pays(num_actions):
+    env = Identity(num_actions)
+    shown = set()
+    for seed in range(20 * num_actions):
+        for action in range(num_actions):
+            obs, _ = env.reset(seed=seed)
+            shown.add(int(obs.argmax()))
+            final_obs, reward, terminated, truncated, _ = env.step(action)
+            assert (reward, terminated, truncated) == (float(obs[action] == 1), True, False)
+            assert not final_obs.any()
+    assert shown == set(range(num_actions))
+
+
+def test_identity_needs_two_actions():
+    with pytest.raises(ValueError, match="num_actions is 1, wanted at least 2"):
+        Identity(num_actions=1)
