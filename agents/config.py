@@ -46,7 +46,7 @@ def component_model(base: type[Component], name: str, options: Mapping[str, insp
         key: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
         for key, p in options.items()
     }
-    return create_model(f"{base.__name__}:{name}", __base__=base, name=(Literal[name], name), **fields)
+    return create_model(f"{base.__name__}:{name}", __base__=base, name=(Literal[name], name), **fields)  # pyright: ignore
 
 
 class HeadConfig(Component):

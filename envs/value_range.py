@@ -82,5 +82,5 @@ def suggest_support(episodes: list[list[float]], gamma: float) -> tuple[float, f
 def _rounded_up(value: float) -> float:
     """The next number with two significant digits, for value > 0."""
     digits = 1 - math.floor(math.log10(value))
-    # to 6 places first: 220.00000000000003 is 220 with a rounding error, not a reason for 230
+    # to 6 places first: 11.000000000000002 is 11 with a rounding error, not a reason for 12
     return round(math.ceil(round(value * 10.0**digits, 6)) / 10.0**digits, max(digits, 0))

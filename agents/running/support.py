@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from agents.config import RunConfig
+from agents.config import ConfigError, RunConfig
 from agents.seeding import child_seed
 from envs import make_env, make_vector
 from envs.value_range import collect_episodes, suggest_support
@@ -25,6 +25,14 @@ def resolve_support(config: RunConfig) -> tuple[RunConfig, str]:
     if agent.reward_clip is not None:
         bound = agent.reward_clip / (1 - agent.gamma)
         return config.with_overrides({"env.support": [-bound, bound]}), "auto: clipped reward / (1 - gamma)"
+    try:
+        return probe(config)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"env: {error}") from error
+
+
+def probe(config: RunConfig) -> tuple[RunConfig, str]:
+    """Ask the environment: what it says of itself, or what random play shows."""
     known = getattr(make_env(config.env.id, kwargs=config.env.kwargs).unwrapped, "return_range", None)
     if known is not None:
         margin = 0.1 * (known[1] - known[0])
@@ -35,5 +43,5 @@ def resolve_support(config: RunConfig) -> tuple[RunConfig, str]:
         episodes = collect_episodes(venv, PROBE_STEPS, np.random.default_rng(seed))
     finally:
         venv.close()
-    support = list(suggest_support(episodes, agent.gamma))
+    support = list(suggest_support(episodes, config.agent.gamma))
     return config.with_overrides({"env.support": support}), f"auto: from {PROBE_STEPS:,} steps of random play"

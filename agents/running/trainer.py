@@ -6,6 +6,7 @@ interrupted, bit for bit on a CPU.
 
 import importlib.metadata
 import json
+import platform
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,17 +20,17 @@ from agents.config import ConfigError, RunConfig
 from agents.dqn import DQN, Transition
 from agents.networks.qnetwork import EnvSpec
 from agents.running import checkpoint, evaluation
-from agents.running.metrics import MetricsWriter
+from agents.running.metrics import MetricsWriter, flatten
 from agents.running.progress import Reporter, Silent
 from agents.running.signals import StopRequest
 from agents.running.stopwatch import Stopwatch
 from agents.running.support import resolve_support
 from agents.seeding import child_seed
 from envs import EpisodeStatistics, VectorEnv, make_vector
-from value_heads.registry import resolve
+from value_heads import registry
 
 SATURATION_ALARM = 0.02
-TESTED = ("torch", "numpy", "gymnasium")
+VERSIONS = ("torch", "numpy", "gymnasium")
 
 
 class Summary(NamedTuple):
@@ -54,10 +55,7 @@ class Run:
         self.venv = make_training_env(config)
         self.obs = self.venv.reset()
         self.spec = EnvSpec.of(self.venv)
-        agent_class = resolve(
-            {}, AGENTS.get(config.agent.name, config.agent.name), kind="agent", group="classyq.agents"
-        )
-        self.agent = agent_class(config, self.spec, self.stopwatch)
+        self.agent = find_agent(config.agent.name)(config, self.spec, self.stopwatch)
         self.policy = evaluation.Policy(self.agent.online, config, self.spec)
         self.statistics = EpisodeStatistics(config.env.num_envs)
         self.checkpointer = checkpoint.Checkpointer(run_dir, config.checkpoint.keep)
@@ -171,7 +169,7 @@ class Run:
 
 def find_agent(name: str) -> type[DQN]:
     """An agent's class: one of AGENTS, an entry point of classyq.agents, or `package.module:Name`."""
-    return resolve({}, AGENTS.get(name, name), kind="agent", group="classyq.agents")
+    return registry.resolve({}, AGENTS.get(name, name), kind="agent", group="classyq.agents")
 
 
 def make_training_env(config: RunConfig) -> VectorEnv:
@@ -206,14 +204,17 @@ def train(
     run_dir, start = Path(run_dir), time.perf_counter()
     reporter = reporter or Silent(config.steps)
     torch.set_num_threads(config.num_threads)
-    config = prepare(config, run_dir, reporter)
+    config, support_source = resolve(config, run_dir)
     checkpoints = [Path(resume_from)] if resume_from else checkpoint.found(run_dir)[-1:]
-    run = Run(config, run_dir, reporter)
+    run = build(config, run_dir, reporter)
     if checkpoints:
         run.load(checkpoints[0])
         reporter.say(f"resume {run_dir} at step {run.step:,}")
-    elif init_from is not None:
-        run.agent.load_weights(evaluation.load(init_from).network.state_dict())
+    else:
+        if init_from is not None:
+            run.agent.load_weights(evaluation.load(init_from).network.state_dict())
+        store(config, run_dir, support_source)
+        reporter.say(describe(config, run, support_source))
     metrics = MetricsWriter(run_dir, run.step if checkpoints else None)
     if not checkpoints:
         metrics.write_hparams(config.plain(), "eval/episodic_return")
@@ -271,41 +272,57 @@ def crossed(before: int, after: int, period: int) -> bool:
     return after // period > before // period
 
 
-def prepare(config: RunConfig, run_dir: Path, reporter: Reporter) -> RunConfig:
-    """The configuration with nothing left `auto`, stored with the run; that of the run where there is one."""
+def resolve(config: RunConfig, run_dir: Path) -> tuple[RunConfig, str]:
+    """The configuration with nothing left `auto`, that of the run where there is one; and where its support is from."""
     path = run_dir / "config.json"
-    if path.is_file():
-        stored = RunConfig.preset(str(path))
-        changed = {k for k, v in stored.plain().items() if v != config.plain()[k] and k != "env"}
-        if changed:
-            raise ConfigError(
-                f"{run_dir} is a run with another {', '.join(sorted(changed))}; to go on with it: "
-                f"classyq resume {run_dir}; to begin anew, give another directory"
-            )
-        return stored
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    config, source = resolve_support(config.with_overrides({"device": device}))
-    reporter.say(describe(config, run_dir, source))
+    if not path.is_file():
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+        return resolve_support(config.with_overrides({"device": device}))
+    stored = RunConfig.preset(str(path))
+    given = config.with_overrides({"env.support": list(stored.env.support), "device": stored.device})
+    changed = [k for k, v in flatten(stored.plain()).items() if v != flatten(given.plain()).get(k)]
+    if changed:
+        raise ConfigError(
+            f"{run_dir} is a run with another {', '.join(changed)}; to go on with it: classyq resume {run_dir}; "
+            "to begin anew, give another directory"
+        )
+    return stored, "stored with the run"
+
+
+def build(config: RunConfig, run_dir: Path, reporter: Reporter) -> Run:
+    """All parts of a run, before anything is written; what a part refuses is an error of the configuration."""
+    try:
+        return Run(config, run_dir, reporter)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def store(config: RunConfig, run_dir: Path, support_source: str) -> None:
+    """Put the configuration and the versions of what matters into the run's directory."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    versions = {name: importlib.metadata.version(name) for name in TESTED}
-    (run_dir / "run.json").write_text(json.dumps({"versions": versions, "support": source}, indent=1))
-    partial = path.with_suffix(".partial")
+    versions = {name: importlib.metadata.version(name) for name in VERSIONS}
+    notes = {"versions": versions, "python": platform.python_version(), "support": support_source}
+    (run_dir / "run.json").write_text(json.dumps(notes, indent=1), encoding="utf-8")
+    partial = run_dir / "config.partial"
     partial.write_text(json.dumps(config.plain(), indent=1), encoding="utf-8")
-    partial.replace(path)
-    return config
+    partial.replace(run_dir / "config.json")
 
 
-def describe(config: RunConfig, run_dir: Path, support_source: str) -> str:
+def describe(config: RunConfig, run: Run, support_source: str) -> str:
     """What is about to happen, with the derived values."""
-    agent, low_high = config.agent, config.env.support
+    agent, (low, high) = config.agent, config.env.support
     options = ", ".join(f"{k} {v}" for k, v in config.head.model_dump(exclude={"name"}).items())
     updates = int(max(0, config.steps - agent.learn_after_steps) * agent.replay_ratio)
+    uses = agent.replay_ratio * agent.batch_size
+    weights = sum(p.numel() for p in run.agent.online.parameters())
+    spec = run.spec
     return (
-        f"run    {run_dir}   (device {config.device}, {config.num_threads} thread, seed {config.seed})\n"
-        f"env    {config.env.id} x{config.env.num_envs}\n"
-        f"head   {config.head.name}: {options}   support [{low_high[0]:g}, {low_high[1]:g}] ({support_source})\n"
-        f"agent  {agent.name}: {config.steps:,} steps, 1 update per {1 / agent.replay_ratio:g} steps = {updates:,} "
-        f"updates of {agent.batch_size}, each step learned from {agent.replay_ratio * agent.batch_size:g} times"
+        f"run    {run.run_dir}   (device {config.device}, threads {config.num_threads}, seed {config.seed})\n"
+        f"env    {config.env.id} x{config.env.num_envs}: obs {spec.obs_dtype}{list(spec.obs_shape)}, "
+        f"{spec.num_actions} actions{' with masks' if spec.has_action_mask else ''}\n"
+        f"head   {config.head.name}: {options or 'no options'}   support [{low:g}, {high:g}] ({support_source})\n"
+        f"agent  {agent.name}: {weights:,} weights, {config.steps:,} steps, 1 update of {agent.batch_size} "
+        f"per {1 / agent.replay_ratio:g} steps = {updates:,}; each step is learned from {uses:g} times"
     )
 
 

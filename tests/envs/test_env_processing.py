@@ -113,6 +113,19 @@ def test_frame_stack_against_a_list_of_frames(frame_stack):
         np.testing.assert_array_equal(stacked.reset_done(done), histories)
 
 
+def test_frames_of_a_reused_buffer_stay_what_they_were():
+    reused, copied = (
+        world("Counter", num_envs=2, frame_stack=3, kwargs={"reuse_buffer": flag}) for flag in (True, False)
+    )
+    np.testing.assert_array_equal(reused.reset(), copied.reset())
+    for action in range(7):
+        actions = np.array([action, 6 - action])
+        step, wanted = reused.step(actions), copied.step(actions)
+        np.testing.assert_array_equal(step.next_obs, wanted.next_obs)
+        done = wanted.terminated | wanted.truncated
+        np.testing.assert_array_equal(reused.reset_done(done), copied.reset_done(done))
+
+
 def test_stacks_of_a_gymnasium_wrapper_are_left_alone():
     env = gymnasium.wrappers.FrameStackObservation(make_env("catch"), 3)
     venv = GymnasiumVector([env])

@@ -17,6 +17,7 @@ CASES = {
     "Noisy": (f"{WORLDS}:Noisy", {}),
     "Noisy, cut and stacked": (f"{WORLDS}:Noisy", {"max_steps": 7, "frame_stack": 3}),
     "Masked": (f"{WORLDS}:Masked", {}),
+    "Masked, cut": (f"{WORLDS}:Masked", {"max_steps": 2}),
 }
 NUM_ENVS, STEPS = 3, 60
 
@@ -130,15 +131,26 @@ def test_only_the_environments_that_differ_are_named():
     np.testing.assert_array_equal(obs[[0, 2]], step.next_obs[[0, 2]])
 
 
-def test_a_replay_that_ends_too_early_differs():
-    venv = make("Catch")
+SHORTER = [{"max_steps": 3}, {"max_steps": 5}, {"kwargs": {"end_probability": 1.0}}]
+
+
+@pytest.mark.parametrize("overrides", SHORTER)
+def test_a_replay_that_ends_too_early_differs(overrides):
+    venv = make("Noisy", kwargs={"end_probability": 0.0})
     venv.reset()
     for _ in range(5):
         venv.step(np.ones(NUM_ENVS, int))
-    state = venv.state_dict()
-    resumed = make("Catch", max_steps=3)
-    assert resumed.load_state_dict(state) == [0, 1, 2]
+    resumed = make("Noisy", **{"kwargs": {"end_probability": 0.0}, **overrides})
+    assert resumed.load_state_dict(venv.state_dict()) == [0, 1, 2]
     resumed.step(np.ones(NUM_ENVS, int))
+
+
+def test_a_replay_with_another_mask_differs():
+    venv = make("Masked")
+    venv.reset()
+    state = venv.state_dict()
+    state["envs"][2]["action_mask"] = [True, True, True]
+    assert make("Masked").load_state_dict(state) == [2]
 
 
 def test_an_ended_episode_needs_no_replay():

@@ -19,8 +19,8 @@ WORLDS = Path(__file__).with_name("worlds.py")
         # always 1 (CartPole): for ever it is 100; width 100
         ([[1.0] * 20], 0.99, (-10.0, 110.0)),
         ([[-1.0] * 200], 0.99, (-110.0, 10.0)),
-        # 1 / (1 - 0.995) is 200.00000000000017 in floating point, which must not become 230
-        ([[1.0]], 0.995, (-20.0, 220.0)),
+        # 1.1 / (1 - 0.9) is 11.000000000000002 in floating point, which must not become 12
+        ([[1.0]], 0.9, (-1.0, 11.0)),
         # mean 0.25 / 0.5 = 0.5 < the return of the last step, 1; width 1
         ([[0.0, 0.0, 0.0, 1.0]], 0.5, (-0.1, 1.1)),
         # G = 2 + 0.5 * (-1) = 1.5 and -1, m / 0.5 = 1; -1 .. 1.5, width 2.5, -1.25 .. 1.75 outward

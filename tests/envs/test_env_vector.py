@@ -146,6 +146,15 @@ def test_render():
     venv.close()
 
 
+def test_pictures_are_fresh():
+    env = make_env("catch", render_mode="rgb_array")
+    canvas = np.zeros((2, 2, 3), np.uint8)
+    env.render = lambda: canvas
+    picture = GymnasiumVector([env]).render()
+    assert picture.shape == (2, 2, 3)
+    assert not np.shares_memory(picture, canvas)
+
+
 def test_close_reaches_every_environment():
     closed = []
     envs = [make_env("catch") for _ in range(2)]

@@ -10,16 +10,17 @@ from gymnasium.spaces import Box, Dict, Discrete
 class Counter(gymnasium.Env):
     """Tells where it is: obs = [episode, t, last action], reward = 100 * episode + t.
 
-    Even episodes are terminated, odd ones truncated, after 3 + episode % 3 steps.
+    Even episodes are terminated, odd ones truncated, after 3 + episode % 3 steps. With `reuse_buffer` all
+    instances write their observations into one and the same array.
     """
 
     action_space = Discrete(7)
     observation_space = Box(-1.0, 1e6, (3,), np.float32)
+    buffer = np.zeros(3, np.float32)
 
     def __init__(self, reuse_buffer: bool = False):
         self.episode = -1
         self.reuse_buffer = reuse_buffer
-        self.buffer = np.zeros(3, np.float32)
 
     def reset(self, *, seed=None, options=None):
         self.episode += 1
@@ -38,7 +39,7 @@ class Counter(gymnasium.Env):
 
 
 class Noisy(gymnasium.Env):
-    """Everything is drawn from the seeded generator: start, moves, rewards and ends."""
+    """Start, moves, rewards and ends are drawn from the seeded generator; refuses to go on after an end."""
 
     action_space = Discrete(3)
     observation_space = Box(-np.inf, np.inf, (4,), np.float64)
@@ -49,11 +50,15 @@ class Noisy(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.state = self.np_random.normal(size=4)
+        self.over = False
         return self.state, {}
 
     def step(self, action):
+        if self.over:
+            raise RuntimeError("stepped after the end")
         self.state = 0.9 * self.state + action + self.np_random.normal(size=4)
         ends = self.np_random.random(2) < self.end_probability
+        self.over = ends.any()
         return self.state, self.np_random.normal(), ends[0], ends[1], {}
 
 

@@ -1,0 +1,255 @@
+"""The command `classyq`. Modules that need torch are imported inside the commands, so that help is quick."""
+
+import sys
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from agents.config import RunConfig
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+runs_app = typer.Typer(help="List runs with their size, or delete one.", invoke_without_command=True)
+app.add_typer(runs_app, name="runs")
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run's directory, or `last`")]
+Root = Annotated[Path, typer.Option(help="where runs are")]
+
+SHORT = {"env": "env.id", "head": "head.name", "torso": "torso.name", "agent": "agent.name", "support": "env.support"}
+
+
+class Listed(StrEnum):
+    heads = "heads"
+    encodings = "encodings"
+    losses = "losses"
+    torsos = "torsos"
+    agents = "agents"
+    envs = "envs"
+    presets = "presets"
+
+
+class CommandWithOverrides(TyperCommand):
+    """Takes dotted options, `--agent.lr 1e-4`, out of the command line before the others are parsed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.obj, rest = split_overrides(args)
+        return super().parse_args(ctx, rest)
+
+
+def split_overrides(args: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """({"agent.lr": 1e-4}, everything else) of a command line."""
+    overrides: dict[str, Any] = {}
+    rest, waiting = [], list(args)
+    while waiting:
+        name, equals, value = waiting.pop(0).partition("=")
+        if not (name.startswith("--") and "." in name):
+            rest.append(name + equals + value)
+            continue
+        if not equals:
+            has_value = waiting and not waiting[0].startswith("--")
+            value = waiting.pop(0) if has_value else "true"
+        overrides[name[2:].replace("-", "_")] = parse_value(value)
+    return overrides, rest
+
+
+def parse_value(text: str) -> Any:
+    """A value as TOML has it; `none` for nothing, `a,b` for a list, and anything else as text."""
+    if text.lower() in ("none", "null"):
+        return None
+    for candidate in (text, f"[{text}]"):
+        try:
+            return tomllib.loads(f"value = {candidate}")["value"]
+        except tomllib.TOMLDecodeError:
+            continue
+    return text
+
+
+@app.command(cls=CommandWithOverrides)
+def train(
+    ctx: typer.Context,
+    preset: Annotated[str, typer.Argument(help="a name from `classyq list presets`, or a .toml or .json file")] = "",
+    env: Annotated[str | None, typer.Option(help="gymnasium id, package.module:Name, or ./file.py:Class")] = None,
+    head: Annotated[str | None, typer.Option(help="value head, see `classyq list heads`")] = None,
+    torso: Annotated[str | None, typer.Option(help="encoder, see `classyq list torsos`")] = None,
+    agent: Annotated[str | None, typer.Option(help="agent, see `classyq list agents`")] = None,
+    support: Annotated[str | None, typer.Option(help="range of returns: auto, or v_min,v_max")] = None,
+    steps: Annotated[int | None, typer.Option(help="environment steps in all")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of the run")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="train this many seeds, from --seed upwards")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="how many of them at once")] = 1,
+    init_from: Annotated[str | None, typer.Option(metavar="RUN", help="start with the weights of a run")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="directory of the run, instead of a new one")] = None,
+    root: Root = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would happen, and stop")] = False,
+) -> None:
+    """Train an agent. Any setting can be given as --table.key VALUE, for example --agent.lr 1e-4 --head.num_bins 101.
+
+    Without a preset it is `cartpole`; with --env but no preset, the defaults for any environment.
+    """
+    from agents.config import RunConfig
+    from agents.running.runs import new_run_dir, resolve_run
+
+    given = {"env": env, "head": head, "torso": torso, "agent": agent, "steps": steps, "seed": seed, "device": device}
+    overrides = {SHORT.get(k, k): v for k, v in given.items() if v is not None} | ctx.obj
+    if support is not None:
+        overrides["env.support"] = parse_value(support)
+    if not preset and env is not None:
+        config = RunConfig.parse({"env": {"id": env}}).with_overrides(overrides)
+    else:
+        config = RunConfig.preset(preset or "cartpole", overrides)
+    if dry_run:
+        return say_what_would_happen(config)
+    if seeds > 1:
+        from agents.experiments.jobs import train_seeds
+
+        raise SystemExit(train_seeds(config, seeds, jobs, root, init_from))
+    start_from = None if init_from is None else resolve_run(init_from, root)
+    run(config, run_dir or new_run_dir(config, root), init_from=start_from)
+
+
+def run(config: "RunConfig", run_dir: Path, **options: Any) -> NoReturn:
+    """Train to the end or until asked to stop, and leave with the code that says which."""
+    from agents.running.progress import reporter_for
+    from agents.running.trainer import train as train_run
+
+    summary = train_run(config, run_dir, reporter=reporter_for(config.steps), **options)
+    if summary.finished:
+        logging = f"logging took {summary.time_logging:.1%} of the time"
+        typer.echo(f"time   {summary.seconds:.0f} s; {logging}")
+        typer.echo(f"next   classyq evaluate {run_dir}\n       tensorboard --logdir {run_dir}")
+    raise SystemExit(summary.exit_code)
+
+
+def say_what_would_happen(config: "RunConfig") -> None:
+    from agents.running.progress import Silent
+    from agents.running.trainer import build, describe, resolve
+
+    nowhere = Path("(a new directory)")
+    config, source = resolve(config, nowhere)
+    typer.echo(describe(config, build(config, nowhere, Silent(config.steps)), source))
+
+
+@app.command()
+def resume(
+    name: RunArgument,
+    checkpoint: Annotated[Path | None, typer.Option(help="an earlier checkpoint of this run")] = None,
+    root: Root = Path("runs"),
+) -> None:
+    """Go on with a run that was stopped or killed, exactly as if it had not been."""
+    from agents.config import RunConfig
+    from agents.running.checkpoint import found
+    from agents.running.runs import resolve_run
+
+    path = resolve_run(name, root)
+    config = RunConfig.preset(str(path / "config.json"))
+    if not found(path):
+        typer.echo(f"{path} has no checkpoint yet: it begins again")
+    elif checkpoint is None and int(found(path)[-1].stem.removeprefix("step-")) >= config.steps:
+        typer.echo(f"{path} is finished: all {config.steps:,} steps are made")
+        return
+    run(config, path, resume_from=checkpoint)
+
+
+@app.command()
+def evaluate(
+    name: RunArgument,
+    episodes: Annotated[int, typer.Option(min=1)] = 20,
+    seed: Annotated[int, typer.Option(help="seed of the episodes")] = 0,
+    epsilon: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of random actions")] = 0.0,
+    root: Root = Path("runs"),
+) -> None:
+    """Play episodes with the best policy of a run."""
+    from agents.running.evaluation import evaluate as play
+    from agents.running.evaluation import load
+    from agents.running.runs import resolve_run
+    from agents.seeding import child_seed
+
+    path = resolve_run(name, root)
+    result = play(load(path), num_episodes=episodes, seed=child_seed(seed, "evaluate command"), epsilon=epsilon)
+    typer.echo(
+        f"run    {path}\nreturn {result.mean:.2f} ± {result.std:.2f} over {episodes} episodes, epsilon {epsilon:g}"
+    )
+    typer.echo(f"       min {min(result.returns):g}, max {max(result.returns):g}; {sum(result.lengths):,} steps")
+
+
+@runs_app.callback()
+def list_runs(ctx: typer.Context, root: Root = Path("runs")) -> None:
+    """List runs with their size, or delete one."""
+    if ctx.invoked_subcommand is not None:
+        return
+    import time
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from agents.running.runs import find_runs, info
+
+    table = Table("run", "started", "steps", "best return", "MB")
+    for r in map(info, find_runs(root)):
+        best = "" if r.best_return is None else f"{r.best_return:.1f}"
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(r.started))
+        table.add_row(str(r.path), started, f"{r.step:,} / {r.steps:,}", best, f"{r.num_bytes / 1e6:.1f}")
+    Console().print(table if table.row_count else f"there are no runs in {root}/ yet: classyq train")
+
+
+@runs_app.command("delete")
+def delete_run(
+    name: RunArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    root: Root = Path("runs"),
+) -> None:
+    """Delete a run and everything it wrote."""
+    from agents.running.runs import delete, info, resolve_run
+
+    r = info(resolve_run(name, root))
+    if yes or typer.confirm(f"delete {r.path} ({r.num_bytes / 1e6:.1f} MB)?"):
+        delete(r.path)
+        typer.echo(f"deleted {r.path}")
+
+
+@app.command("list")
+def list_names(what: Listed) -> None:
+    """List what can be chosen by name, plug-ins included."""
+    from agents.listing import listing
+
+    for line in listing(what.value):
+        typer.echo(line)
+
+
+@app.command("check-env")
+def check_env_command(
+    env_id: Annotated[str, typer.Argument(metavar="ENV", help="gymnasium id, package.module:Name, or ./file.py:Class")],
+    gamma: Annotated[float, typer.Option(help="discount for the suggested range of returns")] = 0.99,
+    steps: Annotated[int, typer.Option(min=100, help="steps of random play")] = 10_000,
+) -> None:
+    """Say in words what is wrong with an environment, and suggest a range of returns."""
+    from envs.check import check_env
+
+    findings = check_env(env_id, gamma=gamma, steps=steps)
+    for finding in findings:
+        typer.echo(f"{finding.level:5s}  {finding.text}")
+    raise SystemExit(1 if any(f.level == "error" for f in findings) else 0)
+
+
+def main() -> None:
+    """Entry point: what a user can mend is one sentence and exit code 2, anything else is a bug and a traceback."""
+    sys.path.insert(0, "")  # so that package.module:Name finds a module in the current directory
+    try:
+        app()
+    except (ValueError, RuntimeError) as error:
+        from agents.config import ConfigError
+        from agents.replay.memory import ReplayTooLargeError
+        from agents.running.checkpoint import CheckpointError
+        from envs import UnknownEnvironment
+        from value_heads.registry import UnknownNameError
+
+        known = (ConfigError, CheckpointError, ReplayTooLargeError, UnknownEnvironment, UnknownNameError)
+        if not isinstance(error, known):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
