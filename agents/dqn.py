@@ -13,7 +13,7 @@ from agents.exploration import EpsilonGreedy
 from agents.learning.learner import Learner, Update
 from agents.learning.targets import TARGET_RULES
 from agents.learning.value_bias import ValueBias
-from agents.networks.qnetwork import EnvSpec, greedy, make_network
+from agents.networks.qnetwork import EnvSpec, make_network
 from agents.normalization import RewardScale
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
@@ -78,13 +78,12 @@ class DQN:
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"), torch.inference_mode():
-            q_values = self.online(torch.from_numpy(obs).to(self.device)).mean()
-            legal = None if mask is None else torch.from_numpy(mask).to(self.device)
-            best = greedy(q_values, legal)
-            value = q_values.gather(-1, best.unsqueeze(-1)).squeeze(-1)
-            best, self.predicted = torch.stack([best.double(), value.double()]).cpu().numpy()
+            q_values = self.online(torch.from_numpy(obs).to(self.device)).mean().cpu().numpy()
+            if mask is not None:
+                q_values = np.where(mask, q_values, -np.inf)
+            self.predicted = q_values.max(-1)
             epsilon = self.exploration.epsilon(self.step)
-            return self.exploration.explore(best.astype(np.int64), epsilon, self.spec.num_actions, mask)
+            return self.exploration.explore(q_values.argmax(-1), epsilon, self.spec.num_actions, mask)
 
     def observe(self, t: Transition) -> None:
         """Take one decision of every environment into replay, then make the updates that are due."""

@@ -24,8 +24,10 @@ class EpsilonGreedy:
 
     def explore(self, action: np.ndarray, epsilon: float, num_actions: int, mask: np.ndarray | None) -> np.ndarray:
         """Greedy actions [N] -> actions [N]; `mask` [N, A] says which are legal."""
-        random = random_actions(self.rng, len(action), num_actions, mask)
-        return np.where(self.rng.random(len(action)) < epsilon, random, action)
+        exploring = self.rng.random(len(action)) < epsilon
+        if not exploring.any():
+            return action
+        return np.where(exploring, random_actions(self.rng, len(action), num_actions, mask), action)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rng": self.rng.bit_generator.state}

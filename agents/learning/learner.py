@@ -1,6 +1,7 @@
 """The learner: batches in, better weights out. The eager path here is the definition of an update."""
 
 import copy
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -38,7 +39,8 @@ class TDLoss(nn.Module):
         if losses.shape != batch.weight.shape:
             raise ValueError(f"losses {tuple(losses.shape)} do not match weights {tuple(batch.weight.shape)}")
         td_error = (goal.mean() - prediction.mean()).detach()
-        return Update((batch.weight * losses).mean(), losses.detach(), td_error, prediction, goal)
+        seen = replace(prediction, outputs=prediction.outputs.detach())
+        return Update((batch.weight * losses).mean(), losses.detach(), td_error, seen, goal)
 
 
 class Learner:

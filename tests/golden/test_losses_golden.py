@@ -135,10 +135,10 @@ def test_regression_against_a_loop(kappa):
     loss = selected(name, torch.tensor(predictions).float().unsqueeze(-1), **options).loss(target)
     for q, v, p, actual in zip(predictions, values, probs, loss.tolist(), strict=True):
         error = abs(q - sum(v * p))
+        square_at = math.inf if kappa is None else kappa
+        expected = error**2 / 2 if error <= square_at else kappa * (error - kappa / 2)
         if kappa is None:
-            expected = error**2
-        else:
-            expected = error**2 / 2 if error <= kappa else kappa * (error - kappa / 2)
+            expected *= 2  # the square has no factor 1/2
         assert actual == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
 
 

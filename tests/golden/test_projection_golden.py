@@ -40,9 +40,7 @@ def loop_projection(probs, reward, discount, v_min, v_max):
 
 def project(probs, reward, discount, encoding):
     atoms = Atoms(encoding.values().expand(probs.shape), torch.tensor(probs, dtype=torch.float32))
-    moved = atoms.backup(
-        torch.as_tensor(reward, dtype=torch.float32), torch.as_tensor(discount, dtype=torch.float32)
-    )
+    moved = atoms.backup(torch.as_tensor(reward, dtype=torch.float32), torch.as_tensor(discount, dtype=torch.float32))
     return encoding(moved)
 
 
@@ -79,9 +77,7 @@ def test_the_whole_head_is_c51():
     with torch.no_grad():
         following = head(next_features)
         greedy = following.mean().argmax(-1)
-        goal = following.select(greedy).atoms().backup(
-            torch.tensor(rewards).float(), torch.tensor(discounts).float()
-        )
+        goal = following.select(greedy).atoms().backup(torch.tensor(rewards).float(), torch.tensor(discounts).float())
         values = head(features)
         loss = values.select(torch.arange(16) % 3).loss(goal)
 

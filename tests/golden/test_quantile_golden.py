@@ -39,9 +39,7 @@ def test_loss_against_a_loop(kappa, per_row):
     given = torch.tensor(taus if per_row else taus[0]).float()
     prediction = QuantileValues(torch.tensor(quantiles).float(), given, kappa)
     loss = prediction.loss(Atoms(torch.tensor(values).float(), torch.tensor(probs).float()))
-    expected = [
-        loop_quantile_loss(*row, kappa) for row in zip(quantiles, taus, values, probs, strict=True)
-    ]
+    expected = [loop_quantile_loss(*row, kappa) for row in zip(quantiles, taus, values, probs, strict=True)]
     np.testing.assert_allclose(loss, expected, rtol=5e-6)  # 35 positive float32 terms, each with a few roundings
 
 
@@ -63,7 +61,9 @@ def test_gradient_is_that_of_quantile_regression():
     values = rng.standard_normal((1, 40))
     quantiles = torch.tensor([[-1.0, 0.1, 1.3]], requires_grad=True)
     taus = torch.tensor([0.1, 0.5, 0.9])
-    QuantileValues(quantiles, taus, 0.0).loss(Atoms(torch.tensor(values).float(), torch.full((1, 40), 1 / 40))).backward()
+    QuantileValues(quantiles, taus, 0.0).loss(
+        Atoms(torch.tensor(values).float(), torch.full((1, 40), 1 / 40))
+    ).backward()
     below = [(values < q).mean() for q in quantiles.tolist()[0]]
     np.testing.assert_allclose(quantiles.grad[0], np.array(below) - taus.numpy(), atol=1e-6)  # 40 terms of 1/40
 

@@ -74,9 +74,7 @@ def test_mixtures_over_actions(seed, shape, shifted):
         ]
         np.testing.assert_allclose(mixture.values[b], [v for v, _ in expected], atol=TOLERANCE)
         np.testing.assert_allclose(mixture.probs[b], [p for _, p in expected], atol=1e-6)
-    np.testing.assert_allclose(
-        mixture.mean(), (policy * ((values * probs).sum(-1) + offset)).sum(-1), atol=TOLERANCE
-    )
+    np.testing.assert_allclose(mixture.mean(), (policy * ((values * probs).sum(-1) + offset)).sum(-1), atol=TOLERANCE)
 
 
 @few

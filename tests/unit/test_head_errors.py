@@ -103,7 +103,9 @@ def test_biased_bootstrap(name):
 
 
 def test_unknown_head():
-    with pytest.raises(UnknownNameError, match=r"unknown head 'hlgauss'. Did you mean 'hl_gauss'.*Choose from: .*two_hot"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown head 'hlgauss'. Did you mean 'hl_gauss'.*Choose from: .*two_hot"
+    ):
         make("hlgauss")
 
 
@@ -125,9 +127,13 @@ def test_unknown_option():
 
 
 def test_unknown_option_of_the_class():
-    with pytest.raises(TypeError, match="two_hot with cross_entropy has no option 'transfrom', did you mean 'transform'"):
+    with pytest.raises(
+        TypeError, match="two_hot with cross_entropy has no option 'transfrom', did you mean 'transform'"
+    ):
         CategoricalHead(4, 2, Support(0, 1), encoding="two_hot", transfrom="symlog")
-    with pytest.raises(TypeError, match=r"two_hot with cross_entropy has no option 'xyz': it has \['transform', 'decode'"):
+    with pytest.raises(
+        TypeError, match=r"two_hot with cross_entropy has no option 'xyz': it has \['transform', 'decode'"
+    ):
         CategoricalHead(4, 2, Support(0, 1), encoding="two_hot", xyz=1)
 
 

@@ -61,7 +61,9 @@ def test_value_heads_imports_torch_and_the_standard_library_only():
     imports = imports_of("value_heads")
     assert "value_heads/base.py" in imports
     allowed = {"torch", "value_heads"} | set(sys.stdlib_module_names)
-    assert {f: {n for n in names if top(n) not in allowed} for f, names in imports.items()} == {f: set() for f in imports}
+    assert {f: {n for n in names if top(n) not in allowed} for f, names in imports.items()} == {
+        f: set() for f in imports
+    }
 
 
 def test_envs_imports_neither_agents_nor_value_heads():

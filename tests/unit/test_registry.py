@@ -24,9 +24,7 @@ def installed(monkeypatch):
         EntryPoint("cross_entropy", "collections:Counter", GROUP),
         EntryPoint("elsewhere", "collections:deque", "classyq.heads"),
     ]
-    monkeypatch.setattr(
-        value_heads.registry, "entry_points", lambda *, group: [p for p in points if p.group == group]
-    )
+    monkeypatch.setattr(value_heads.registry, "entry_points", lambda *, group: [p for p in points if p.group == group])
 
 
 @pytest.fixture
@@ -96,7 +94,9 @@ def test_missing_module():
 
 
 def test_missing_attribute():
-    with pytest.raises(UnknownNameError, match=r"unknown loss in value_heads.losses 'CrosEntropy'. Did you mean 'CrossE"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown loss in value_heads.losses 'CrosEntropy'. Did you mean 'CrossE"
+    ):
         find("value_heads.losses:CrosEntropy")
 
 

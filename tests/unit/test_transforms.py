@@ -67,7 +67,10 @@ def test_odd_and_increasing(name):
 
 @pytest.mark.parametrize(
     ("name", "forward", "inverse"),
-    [("hyperbolic", hyperbolic, hyperbolic_inverse), ("symlog", symlog, lambda x: math.copysign(math.expm1(abs(x)), x))],
+    [
+        ("hyperbolic", hyperbolic, hyperbolic_inverse),
+        ("symlog", symlog, lambda x: math.copysign(math.expm1(abs(x)), x)),
+    ],
 )
 def test_published_formulas(name, forward, inverse):
     x = torch.tensor(RETURNS)
