@@ -127,7 +127,7 @@ def run(config: "RunConfig", run_dir: Path, **options: Any) -> NoReturn:
 
 def say_what_would_happen(config: "RunConfig") -> None:
     from agents.running.progress import Silent
-    from agents.running.trainer import build, describe, resolve
+    from agents.running.setup import build, describe, resolve
 
     nowhere = Path("(a new directory)")
     config, source = resolve(config, nowhere)

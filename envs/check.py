@@ -179,16 +179,16 @@ def _reward_finding(episodes: list[list[float]], gamma: float) -> Finding:
     return Finding("ok", text)
 
 
-def _seed_finding(env: gymnasium.Env, fresh: gymnasium.Env, steps: int) -> Finding:
-    first, again, elsewhere = (_trace(one, SEED, steps) for one in (env, env, fresh))
-    for other, name in ((again, "in the same environment"), (elsewhere, "in a second environment")):
-        if first != other:
-            step = [one == two for one, two in zip(first, other, strict=True)].index(False)
-            return Finding(
-                "warn",
-                f"the same seed and actions {name} differ from step {step} on: reset ignores its seed, "
-                "or something is drawn from elsewhere. No run can be repeated; resuming cuts episodes short",
-            )
+def _seed_finding(used: gymnasium.Env, fresh: gymnasium.Env, steps: int) -> Finding:
+    # one that was played before and a new one: what survives a reset shows too
+    first, second = _trace(used, SEED, steps), _trace(fresh, SEED, steps)
+    if first != second:
+        step = [one == two for one, two in zip(first, second, strict=True)].index(False)
+        return Finding(
+            "warn",
+            f"the same seed and actions in a new environment differ from step {step} on: reset ignores its "
+            "seed, or something else decides too. No run can be repeated; resuming cuts episodes short",
+        )
     if first == _trace(fresh, SEED + 1, steps):
         return Finding("ok", f"deterministic: {steps} steps with another seed were no different")
     return Finding("ok", f"seeds reproduce: {steps} steps repeated bit for bit, and another seed differs")

@@ -1,0 +1,38 @@
+"""Learning curves from metrics.csv files. Needs matplotlib (extra `plot`)."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+TAG = "eval/episodic_return"
+
+
+def read_curve(path: Path, tag: str = TAG) -> tuple[list[int], list[float]]:
+    """(steps, values) of one tag."""
+    with path.open(newline="", encoding="utf-8") as file:
+        points = [(int(row["step"]), float(row[tag])) for row in csv.DictReader(file) if row.get(tag)]
+    return [s for s, _ in points], [v for _, v in points]
+
+
+def plot_curves(runs: Mapping[str, Sequence[Path]], out: Path) -> None:
+    """A panel for each label: the curve of every seed thin, their mean thick."""
+    from matplotlib.figure import Figure
+
+    columns = 4
+    rows = -(-len(runs) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.2 * rows), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
+    for axis, (label, paths) in zip(axes, runs.items(), strict=False):
+        curves = [read_curve(path) for path in paths]
+        for steps, values in curves:
+            axis.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
+        axis.plot(curves[0][0], np.mean([v for _, v in curves], axis=0), color="tab:blue", linewidth=2)
+        axis.set_title(f"{label} ({len(paths)} seeds)", fontsize=9)
+        axis.grid(alpha=0.3)
+    for axis in axes[len(runs) :]:
+        axis.set_axis_off()
+    figure.supxlabel("environment steps", fontsize=9)
+    figure.supylabel("greedy return", fontsize=9)
+    figure.savefig(out, dpi=90)

@@ -1,0 +1,162 @@
+"""The parts of one run: environments, an agent, its statistics, and the state that decides what happens next.
+
+Everything that does is in `Run.state_dict`, so a resumed run is equal to one that was never interrupted, bit for bit
+on a CPU.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from agents import AGENTS
+from agents.config import RunConfig
+from agents.dqn import DQN, Transition
+from agents.networks.qnetwork import EnvSpec
+from agents.running import checkpoint, evaluation
+from agents.running.progress import Reporter
+from agents.running.stopwatch import Stopwatch
+from agents.seeding import child_seed
+from envs import EpisodeStatistics, VectorEnv, make_vector
+from value_heads import registry
+
+SATURATION_ALARM = 0.02
+
+
+class Run:
+    """The parts of one run and the state they share."""
+
+    def __init__(self, config: RunConfig, run_dir: Path, reporter: Reporter):
+        self.config, self.run_dir, self.reporter = config, run_dir, reporter
+        self.stopwatch = Stopwatch()
+        self.venv = make_training_env(config)
+        self.obs = self.venv.reset()
+        self.spec = EnvSpec.of(self.venv)
+        self.agent = find_agent(config.agent.name)(config, self.spec, self.stopwatch)
+        self.policy = evaluation.Policy(self.agent.online, config, self.spec)
+        self.statistics = EpisodeStatistics(config.env.num_envs)
+        self.checkpointer = checkpoint.Checkpointer(run_dir, config.checkpoint.keep)
+        self.step = 0
+        self.episodes: list[tuple[float, int]] = []  # (return, length) finished since the last log
+        self.best_score = -float("inf")
+        self.last_return: float | None = None
+        self.saturated = False
+
+    def advance(self) -> None:
+        """One decision in every environment."""
+        mask = self.venv.action_mask
+        action = self.agent.act(self.obs, mask)
+        with self.stopwatch("env"):
+            step = self.venv.step(action)
+            done = step.terminated | step.truncated
+            self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, done)]
+            next_mask = self.venv.action_mask
+        self.agent.observe(
+            Transition(self.obs, action, step.reward, step.terminated, step.truncated, step.next_obs, next_mask)
+        )
+        with self.stopwatch("env"):
+            self.obs = self.venv.reset_done(done)
+        self.step += self.config.env.num_envs
+
+    def scalars(self, steps_per_second: float) -> dict[str, float]:
+        """One row of metrics by tag."""
+        row = {"charts/SPS": steps_per_second}
+        if self.episodes:
+            row["charts/episodic_return"] = float(np.mean([r for r, _ in self.episodes]))
+            row["charts/episodic_length"] = float(np.mean([n for _, n in self.episodes]))
+        self.episodes = []
+        row |= self.agent.metrics()
+        row |= {f"time/{part}": share for part, share in self.stopwatch.shares().items()}
+        return row | {"sys/rss_gb": psutil.Process().memory_info().rss / 1e9}
+
+    def warn_if_saturated(self, row: dict[str, float]) -> None:
+        """Say it once when targets do not fit in the support: the largest single cause of a bad bin head."""
+        share = row.get("value/frac_target_clipped", 0.0)
+        if share > SATURATION_ALARM and not self.saturated:
+            self.saturated = True
+            low, high = self.config.env.support
+            self.reporter.say(
+                f"warning: {share:.0%} of the targets at step {self.step:,} lie outside of the support "
+                f"[{low:g}, {high:g}] and are clipped; widen it with --support (see value/frac_target_clipped)"
+            )
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate the policy as it is; keep it where it is the best so far (of equals, the later one)."""
+        settings = self.config.evaluation
+        result = evaluation.evaluate(
+            self.policy,
+            num_episodes=settings.num_episodes,
+            seed=child_seed(self.config.seed, "evaluation"),
+            epsilon=settings.epsilon,
+        )
+        self.last_return = result.mean
+        if result.mean >= self.best_score:
+            self.best_score = result.mean
+            header = {"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "step": self.step}
+            checkpoint.save(
+                header | {"score": result.mean, "policy": self.policy.state_dict()}, self.run_dir / "best.pt"
+            )
+        cut = f", {result.num_cut} cut at evaluation.max_steps" if result.num_cut else ""
+        self.reporter.say(
+            f"eval   step {self.step:,}: {result.mean:.1f} ± {result.std:.1f} ({len(result.returns)} episodes, "
+            f"epsilon {settings.epsilon:g}{cut})   best so far {self.best_score:.1f}"
+        )
+        return {"eval/episodic_return": result.mean, "eval/episodic_length": float(np.mean(result.lengths))}
+
+    def save(self) -> Path:
+        return self.checkpointer.save(self.step, self.state_dict(), self.agent.replay)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "policy": self.policy.state_dict(),
+            "agent": self.agent.state_dict(),
+            "venv": self.venv.state_dict(),
+            "obs": torch.from_numpy(self.obs),
+            "statistics": self.statistics.state_dict(),
+            "episodes": self.episodes,
+            "best_score": self.best_score,
+            "last_return": self.last_return,
+            "saturated": self.saturated,
+        }
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = self.checkpointer.load(path)
+        self.agent.load_state_dict(state["agent"])
+        self.checkpointer.restore(self.agent.replay)
+        self.statistics.load_state_dict(state["statistics"])
+        self.restore_environments(state["venv"], state["obs"].numpy())
+        self.episodes = [(r, n) for r, n in state["episodes"]]
+        self.best_score, self.last_return = state["best_score"], state["last_return"]
+        self.step, self.saturated = state["step"], state["saturated"]
+
+    def restore_environments(self, state: dict[str, Any], obs: np.ndarray) -> None:
+        """Replay every current episode; where that leads elsewhere, it ends as truncated at the stored `obs`."""
+        lost = self.venv.load_state_dict(state)
+        for index in lost:
+            self.agent.cut(index, obs[index])
+            self.statistics.discard(index)
+        if lost:
+            self.reporter.say(
+                f"note   environments {lost} are not deterministic: their episodes ended as truncated, "
+                "so this run is not equal to an uninterrupted one"
+            )
+        self.obs = self.venv.reset_done(np.zeros(self.config.env.num_envs, bool))
+
+
+def find_agent(name: str) -> type[DQN]:
+    """An agent's class: one of AGENTS, an entry point of classyq.agents, or `package.module:Name`."""
+    return registry.resolve({}, AGENTS.get(name, name), kind="agent", group="classyq.agents")
+
+
+def make_training_env(config: RunConfig) -> VectorEnv:
+    return make_vector(
+        config.env.id,
+        num_envs=config.env.num_envs,
+        seed=child_seed(config.seed, "env"),
+        max_steps=config.env.max_steps,
+        frame_stack=config.env.frame_stack,
+        kwargs=config.env.kwargs,
+    )

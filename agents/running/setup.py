@@ -1,0 +1,70 @@
+"""Before a run: a configuration with nothing left open, every part built, and only then something written."""
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+
+import torch
+
+from agents.config import ConfigError, RunConfig
+from agents.running.metrics import flatten
+from agents.running.progress import Reporter
+from agents.running.run import Run
+from agents.running.support import resolve_support
+
+VERSIONS = ("torch", "numpy", "gymnasium")
+
+
+def resolve(config: RunConfig, run_dir: Path) -> tuple[RunConfig, str]:
+    """The configuration with nothing left `auto`, that of the run where there is one; and where its support is from."""
+    path = run_dir / "config.json"
+    if not path.is_file():
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+        return resolve_support(config.with_overrides({"device": device}))
+    stored = RunConfig.preset(str(path))
+    given = config.with_overrides({"env.support": list(stored.env.support), "device": stored.device})
+    changed = [k for k, v in flatten(stored.plain()).items() if v != flatten(given.plain()).get(k)]
+    if changed:
+        raise ConfigError(
+            f"{run_dir} is a run with another {', '.join(changed)}; to go on with it: classyq resume {run_dir}; "
+            "to begin anew, give another directory"
+        )
+    return stored, "stored with the run"
+
+
+def build(config: RunConfig, run_dir: Path, reporter: Reporter) -> Run:
+    """All parts of a run, before anything is written; what a part refuses is an error of the configuration."""
+    try:
+        return Run(config, run_dir, reporter)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def store(config: RunConfig, run_dir: Path, support_source: str) -> None:
+    """Put the configuration and the versions of what matters into the run's directory."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    versions = {name: importlib.metadata.version(name) for name in VERSIONS}
+    notes = {"versions": versions, "python": platform.python_version(), "support": support_source}
+    (run_dir / "run.json").write_text(json.dumps(notes, indent=1), encoding="utf-8")
+    partial = run_dir / "config.partial"
+    partial.write_text(json.dumps(config.plain(), indent=1), encoding="utf-8")
+    partial.replace(run_dir / "config.json")
+
+
+def describe(config: RunConfig, run: Run, support_source: str) -> str:
+    """What is about to happen, with the derived values."""
+    agent, (low, high) = config.agent, config.env.support
+    options = ", ".join(f"{k} {v}" for k, v in config.head.model_dump(exclude={"name"}).items())
+    updates = int(max(0, config.steps - agent.learn_after_steps) * agent.replay_ratio)
+    uses = agent.replay_ratio * agent.batch_size
+    weights = sum(p.numel() for p in run.agent.online.parameters())
+    spec = run.spec
+    return (
+        f"run    {run.run_dir}   (device {config.device}, threads {config.num_threads}, seed {config.seed})\n"
+        f"env    {config.env.id} x{config.env.num_envs}: obs {spec.obs_dtype}{list(spec.obs_shape)}, "
+        f"{spec.num_actions} actions{' with masks' if spec.has_action_mask else ''}\n"
+        f"head   {config.head.name}: {options or 'no options'}   support [{low:g}, {high:g}] ({support_source})\n"
+        f"agent  {agent.name}: {weights:,} weights, {config.steps:,} steps, 1 update of {agent.batch_size} "
+        f"per {1 / agent.replay_ratio:g} steps = {updates:,}; each step is learned from {uses:g} times"
+    )
