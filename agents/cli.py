@@ -91,7 +91,7 @@ def train(
 
     Without a preset it is `cartpole`; with --env but no preset, the defaults for any environment.
     """
-    from agents.config import RunConfig
+    from agents.config import ConfigError, RunConfig
     from agents.running.runs import new_run_dir, resolve_run
 
     given = {"env": env, "head": head, "torso": torso, "agent": agent, "steps": steps, "seed": seed, "device": device}
@@ -104,11 +104,13 @@ def train(
         config = RunConfig.preset(preset or "cartpole", overrides)
     if dry_run:
         return say_what_would_happen(config)
+    start_from = None if init_from is None else resolve_run(init_from, root)
     if seeds > 1:
+        if run_dir is not None:
+            raise ConfigError(f"--run-dir is for one run, and --seeds {seeds} makes {seeds}: leave out one of them")
         from agents.experiments.jobs import train_seeds
 
-        raise SystemExit(train_seeds(config, seeds, jobs, root, init_from))
-    start_from = None if init_from is None else resolve_run(init_from, root)
+        raise SystemExit(train_seeds(config, seeds, jobs, root, start_from))
     run(config, run_dir or new_run_dir(config, root), init_from=start_from)
 
 
@@ -159,7 +161,7 @@ def resume(
 def evaluate(
     name: RunArgument,
     episodes: Annotated[int, typer.Option(min=1)] = 20,
-    seed: Annotated[int, typer.Option(help="seed of the episodes")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the episodes")] = 0,
     epsilon: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of random actions")] = 0.0,
     root: Root = Path("runs"),
 ) -> None:

@@ -4,6 +4,7 @@ Counts of environment steps end in _steps, of optimiser updates in _updates. The
 layer) are the keyword arguments of its class, so a new one needs no entry here.
 """
 
+import copy
 import difflib
 import inspect
 import json
@@ -31,13 +32,17 @@ class ConfigError(ValueError):
 class Table(BaseModel):
     """One table of the configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Component(Table):
     """A part that is chosen by name; a subclass made for each name has its options."""
 
     name: str
+
+    def __eq__(self, other: object) -> bool:
+        """Equal options: the class says nothing, as every configuration makes its own."""
+        return isinstance(other, Component) and self.model_dump() == other.model_dump()
 
 
 def component_model(base: type[Component], name: str, options: Mapping[str, inspect.Parameter]) -> type[Component]:
@@ -62,7 +67,7 @@ class OutputLayerConfig(Component):
 
 
 def head_model(table: Mapping[str, Any]) -> type[Component]:
-    choices = {k: table[k] for k in ("encoding", "loss") if k in table}
+    choices = {k: table[k] for k in ("encoding", "loss") if isinstance(table.get(k), str)}
     return component_model(HeadConfig, table["name"], head_options(table["name"], **choices))
 
 
@@ -175,9 +180,11 @@ class RunConfig(Table):
         Raises:
             ConfigError: names the key, the source, what is allowed, and the nearest key for an unknown one.
         """
-        data = {k: ({"name": v} if k in COMPONENTS and isinstance(v, str) else v) for k, v in data.items()}
+        data = {k: expand(k, v) for k, v in data.items()}
         check_keys(data, cls.model_fields, "", source)
         for key, value in data.items():
+            if key in COMPONENTS and not isinstance(value, Mapping | Component):
+                raise ConfigError(f"{source}: {key}: wanted a name or a table, got {value!r}")
             if isinstance(value, Mapping):
                 check_keys(value, table_fields(key, value, source), f"{key}.", source)
         try:
@@ -212,6 +219,8 @@ def table_fields(key: str, table: Mapping[str, Any], source: str) -> Iterable[st
         return model.model_fields if isinstance(model, type) and issubclass(model, Table) else table
     if "name" not in table:
         raise ConfigError(f"{source}: {key}.name is missing")
+    if not isinstance(table["name"], str):
+        raise ConfigError(f"{source}: {key}.name: wanted a name, got {table['name']!r}")
     try:
         return COMPONENTS[key](table).model_fields
     except ValueError as error:
@@ -242,15 +251,24 @@ def read_preset(name: str) -> dict[str, Any]:
         raise ConfigError(f"unknown preset {name!r}{nearest(name, preset_names())}, or a .toml or .json file")
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: wanted tables, got {data!r}")
+    return data
+
+
+def expand(key: str, value: Any) -> Any:
+    """A component may be given by its name alone."""
+    return {"name": value} if key in COMPONENTS and isinstance(value, str) else value
 
 
 def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables with dotted keys replaced. A new name of a component drops the options of the old one."""
-    data = {k: dict(v) if isinstance(v, Mapping) else v for k, v in data.items()}
-    for dotted in sorted(overrides, key=lambda k: not k.endswith(".name")):
+    """Tables with dotted keys replaced, in any order. A new name of a component drops the options of the old one."""
+    data = {k: expand(k, copy.deepcopy(v)) for k, v in data.items()}
+    overrides = {f"{k}.name" if k in COMPONENTS and isinstance(v, str) else k: v for k, v in overrides.items()}
+    for dotted in sorted(overrides, key=lambda k: (k.count("."), not k.endswith(".name"))):
         *tables, key = dotted.split(".")
         at = data
         for table in tables:

@@ -28,8 +28,8 @@ class ObservationNormalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, obs: Tensor) -> None:
-        """Take a batch of observations [B, *shape] into the statistics."""
-        obs = obs.double()
+        """Take a batch of observations [B, *shape] into the statistics; bytes become [0, 1] as in `QNetwork`."""
+        obs = obs.double() / 255 if obs.dtype == torch.uint8 else obs.double()
         total = self.count + len(obs)
         delta = obs.mean(0) - self.mean
         spread = self.var * self.count + obs.var(0, correction=0) * len(obs)

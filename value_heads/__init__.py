@@ -12,7 +12,7 @@ import inspect
 from typing import Any, NamedTuple
 
 from value_heads.base import ActionValues, Atoms, Draws, LinearOutput, OutputLayer, Support, ValueHead
-from value_heads.categorical import CategoricalHead, SoftmaxRegressionHead
+from value_heads.categorical import PARTS, CategoricalHead, SoftmaxRegressionHead, find_part
 from value_heads.encodings import ENCODINGS, Encoding
 from value_heads.losses import LOSSES, ClassificationLoss
 from value_heads.quantile import IQNHead, QuantileHead
@@ -73,9 +73,9 @@ def head_options(name: str, **choices: Any) -> dict[str, inspect.Parameter]:
     """
     recipe = find_recipe(name)
     options = {k: p.replace(default=recipe.defaults.get(k, p.default)) for k, p in options_of(recipe.build).items()}
-    for part, registry in getattr(recipe.build, "parts", {}).items():
+    for part in PARTS if isinstance(recipe.build, type) and issubclass(recipe.build, CategoricalHead) else ():
         chosen = {**recipe.fixed, **recipe.defaults, **choices}.get(part, options[part].default)
-        options |= options_of(resolve(registry, chosen, kind=part, group=f"classyq.{part}s"))
+        options |= options_of(find_part(part, chosen))
     return {k: p for k, p in options.items() if k not in recipe.fixed and k != "output_layer"}
 
 

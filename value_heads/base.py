@@ -14,6 +14,7 @@ from torch import Tensor, nn
 Draws = Mapping[str, Tensor]
 """Random numbers of one update, by name: drawn by the learner, so that no head owns a generator."""
 
+
 class Support(NamedTuple):
     """The range of returns that a head can represent, in units of return."""
 

@@ -119,6 +119,18 @@ def spread_around(mean: float, grid: Tensor) -> Tensor:
     return torch.softmax((low + high) / 2 * unit, 0)
 
 
+PARTS: dict[str, tuple[dict[str, Any], str]] = {
+    "encoding": (ENCODINGS, "classyq.encodings"),
+    "loss": (LOSSES, "classyq.losses"),
+}
+
+
+def find_part(kind: str, name: str) -> Any:
+    """The class of the encoding or the loss called `name`."""
+    registry, group = PARTS[kind]
+    return resolve(registry, name, kind=kind, group=group)
+
+
 class CategoricalHead(ValueHead):
     """A distribution over value bins: any encoding with any loss.
 
@@ -135,7 +147,6 @@ class CategoricalHead(ValueHead):
     entropy with mean 0.
     """
 
-    parts = {"encoding": ENCODINGS, "loss": LOSSES}
     values_class = CategoricalValues
 
     def __init__(
@@ -153,8 +164,7 @@ class CategoricalHead(ValueHead):
         **options: Any,
     ):
         super().__init__()
-        encoding_class = resolve(ENCODINGS, encoding, kind="encoding", group="classyq.encodings")
-        loss_class = resolve(LOSSES, loss, kind="loss", group="classyq.losses")
+        encoding_class, loss_class = find_part("encoding", encoding), find_part("loss", loss)
         if bootstrap not in ("mean", "distribution"):
             raise ValueError(f"bootstrap must be 'mean' or 'distribution', got {bootstrap!r}")
         if bootstrap == "distribution" and not (encoding_class.mean_preserving or allow_biased):

@@ -7,12 +7,15 @@ A stack shares S - 1 frames with the stack before it, so one frame a step is eno
 when a step is added; where it is not, everything is kept whole from then on.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from agents.replay.memory import check_fits
 
 Shape = Sequence[int]
 
@@ -43,6 +46,8 @@ class ObservationStore:
         self.finals = torch.zeros(64, *self.frame_shape, dtype=dtype, device=device)
         self.num_finals = 0
         self.oldest_final = 0
+        self.num_written = 0
+        self.first_whole = 0  # rows before this one lost frames of their stacks before `unshare` could rebuild them
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -63,8 +68,6 @@ class ObservationStore:
         if not self.num_written and zero and not repeated:
             self.pad_zeros = True
         return zero if self.pad_zeros else repeated
-
-    num_written = 0
 
     def write(self, row: int, obs: np.ndarray, age: np.ndarray, done: np.ndarray, next_obs: np.ndarray) -> None:
         """Put observations [N, *shape] into a row, with the final ones where an episode is `done`."""
@@ -123,7 +126,14 @@ class ObservationStore:
         return next_obs
 
     def unshare(self, first_row: int, stop_row: int) -> None:
-        """Keep whole observations from now on: rebuild the rows [first_row, stop_row) from their frames."""
+        """Keep whole observations from now on: rebuild the rows [first_row, stop_row) from their frames.
+
+        Raises:
+            ReplayTooLargeError: where whole observations do not fit.
+        """
+        bytes_per_step = math.prod(self.obs_shape) * self.frames.dtype.itemsize
+        check_fits(self.num_rows, self.num_envs, bytes_per_step, self.device)
+        self.first_whole = first_row + self.stack - 1 if first_row else 0
         whole = ObservationStore(
             self.num_rows, self.num_envs, self.obs_shape, self.frames.dtype, share_frames=False, device=self.device
         )
@@ -154,7 +164,7 @@ class ObservationStore:
         self.finals[slots[slots >= 0] % len(self.finals)] = segment["finals"]
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("stack", "pad_zeros", "num_written", "num_finals", "oldest_final")
+        names = ("stack", "pad_zeros", "num_written", "num_finals", "oldest_final", "first_whole")
         return {name: getattr(self, name) for name in names} | {"finals_capacity": len(self.finals)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

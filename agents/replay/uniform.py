@@ -58,7 +58,7 @@ class UniformReplay:
             math.ceil(capacity_steps / num_envs), n_step + (obs_shape[0] if share_frames else 1) + 1
         )
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
-        check_fits(T * num_envs, frame + 8 + 4 + 1 + 1 + 4 + 8 + (num_actions or 0), device)
+        check_fits(T, num_envs, frame + 8 + 4 + 1 + 1 + 4 + 8 + (num_actions or 0), device)
         self.observations = ObservationStore(
             T, num_envs, obs_shape, obs_dtype, share_frames=share_frames, device=device
         )
@@ -72,6 +72,7 @@ class UniformReplay:
         self.generator = torch.Generator().manual_seed(seed)
         self.rows = 0  # absolute number of the next row
         self.age = np.zeros(num_envs, np.int32)
+        self.amended: dict[int, dict[str, Tensor]] = {}  # rows that `cut` changed after a segment may have had them
 
     def __len__(self) -> int:
         """How many transitions can be sampled."""
@@ -81,7 +82,8 @@ class UniformReplay:
     def valid_rows(self) -> tuple[int, int]:
         """Absolute rows [first, stop) from which a whole transition, with its stack and its successor, is there."""
         first = max(0, self.rows - self.num_rows)
-        return first + (self.observations.stack - 1 if first else 0), self.rows - self.n_step
+        first += self.observations.stack - 1 if first else 0
+        return max(first, self.observations.first_whole), self.rows - self.n_step
 
     def add(
         self,
@@ -107,8 +109,8 @@ class UniformReplay:
         self.reward[at] = torch.from_numpy(reward)
         self.terminal[at] = torch.from_numpy(terminal)
         self.episode_end[at] = torch.from_numpy(episode_end)
-        if self.next_mask is not None and next_mask is not None:
-            self.next_mask[at] = torch.from_numpy(next_mask)
+        if self.next_mask is not None:
+            self.next_mask[at] = True if next_mask is None else torch.from_numpy(next_mask)
         self.rows += 1
         self.age = np.where(episode_end, 0, self.age + 1).astype(np.int32)
 
@@ -164,6 +166,7 @@ class UniformReplay:
         newest = self.observations.newest(np.broadcast_to(obs, (self.num_envs, *obs.shape)).copy())
         self.observations.write_finals(at, done, newest)
         self.age[env] = 0
+        self.amended[self.rows - 1] = {}
 
     def segment(self, start: int, stop: int) -> dict[str, Tensor]:
         """A copy of rows [start, stop): what a checkpoint stores once and never again."""
@@ -173,7 +176,13 @@ class UniformReplay:
         return own | self.observations.segment(rows)
 
     def restore(self, start: int, stop: int, segment: dict[str, Tensor]) -> None:
-        """Put rows [start, stop) back, as far as they are still within the ring."""
+        """Put rows [start, stop) back, as far as they are still within the ring and with what was `cut` since."""
+        self.put(start, stop, segment)
+        for row, amended in self.amended.items():
+            if start <= row < stop:
+                self.put(row, row + 1, amended)
+
+    def put(self, start: int, stop: int, segment: dict[str, Tensor]) -> None:
         keep = max(start, self.rows - self.num_rows)
         if keep >= stop:
             return
@@ -190,13 +199,16 @@ class UniformReplay:
         return ["action", "reward", "terminal", "episode_end", *masks]
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the rows, which go by `segment`."""
+        """All but the rows, which go by `segment`; only those that were cut are here, as older segments lack that."""
+        kept = [row for row in self.amended if row >= self.rows - self.num_rows]
+        self.amended = {row: self.segment(row, row + 1) for row in kept}
         return {
             "rows": self.rows,
             "num_rows": self.num_rows,
             "age": self.age.tolist(),
             "generator": self.generator.get_state(),
             "observations": self.observations.state_dict(),
+            "amended": dict(self.amended),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -204,3 +216,4 @@ class UniformReplay:
         self.rows, self.age = state["rows"], np.array(state["age"], np.int32)
         self.generator.set_state(state["generator"])
         self.observations.load_state_dict(state["observations"])
+        self.amended = dict(state["amended"])

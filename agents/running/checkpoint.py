@@ -9,6 +9,7 @@ A run directory holds
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,9 +49,9 @@ def save(value: Any, path: Path) -> None:
     Raises:
         CheckpointError: where there is too little space, or the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         needed, free = num_bytes(value) + 2**20, shutil.disk_usage(path.parent).free
         if needed > free:
             raise CheckpointError(f"{path} needs {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB of disk are free")
@@ -59,7 +60,9 @@ def save(value: Any, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError) as error:  # what torch.save makes of a full disk is the second
         raise CheckpointError(f"{path} cannot be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -117,8 +120,8 @@ class Checkpointer:
         return self.run_dir / "replay" / f"{layout}-{start:012d}-{stop:012d}.pt"
 
     def prune(self) -> None:
-        """Remove checkpoints beyond the last `keep`, and segments that none of those kept refers to."""
-        for path in found(self.run_dir)[: -self.keep]:
+        """Remove checkpoints beyond the last `keep`, segments that none of those kept refers to, and halves of files."""
+        for path in (*found(self.run_dir)[: -self.keep], *self.run_dir.glob("*/*.partial")):
             path.unlink()
         needed = set()
         for path in found(self.run_dir):
@@ -130,27 +133,43 @@ class Checkpointer:
                 path.unlink()
 
     def load(self, path: Path) -> dict[str, Any]:
-        """The state of a checkpoint; the replay's rows follow with `restore`. Later checkpoints are given up.
+        """The state of a checkpoint; the replay's rows follow with `restore`.
 
         Raises:
             CheckpointError: where it cannot be used; the message names the one before, if there is one.
         """
-        try:
+        with self.offering_the_one_before(path):
             state = read(path)
+            if "segments" not in state:
+                raise CheckpointError(f"{path} holds a policy alone, which is not enough to go on from")
             self.layout, self.segments = state["layout"], [(a, b) for a, b in state["segments"]]
             missing = [p for s in self.segments if not (p := self.segment_path(self.layout, *s)).is_file()]
             if missing:
                 raise CheckpointError(f"{path} needs {missing[0]}, which is gone")
+        return state
+
+    def restore(self, path: Path, replay: Segmented) -> None:
+        """Give the replay back the rows of the checkpoint at `path`.
+
+        Raises:
+            CheckpointError: as `load`.
+        """
+        with self.offering_the_one_before(path):
+            for start, stop in self.segments:
+                replay.restore(start, stop, read(self.segment_path(self.layout, start, stop))["rows"])
+
+    @contextlib.contextmanager
+    def offering_the_one_before(self, path: Path) -> Iterator[None]:
+        """Adds to an error which checkpoint there is before `path`."""
+        try:
+            yield
         except CheckpointError as error:
             before = [p for p in found(self.run_dir) if p.name < path.name]
             offer = f"; the one before it is {before[-1]}" if before else "; there is none before it"
             raise CheckpointError(f"{error}{offer}") from error
-        for later in found(self.run_dir):
-            if later.name > path.name:
-                later.unlink()
-        return state
 
-    def restore(self, replay: Segmented) -> None:
-        """Give the replay back its rows."""
-        for start, stop in self.segments:
-            replay.restore(start, stop, read(self.segment_path(self.layout, start, stop))["rows"])
+    def give_up_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps: the run goes on from `step`."""
+        for path in found(self.run_dir):
+            if int(path.stem.removeprefix("step-")) > step:
+                path.unlink()

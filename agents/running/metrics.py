@@ -25,7 +25,7 @@ class MetricsWriter:
         self.rows = read_csv(self.csv_path, resume_step) if resume_step is not None else []
         self.columns = list(dict.fromkeys(key for row in self.rows for key in row)) or ["step"]
         self.rewrite()
-        purge = None if resume_step is None else resume_step + 1
+        purge = 0 if resume_step is None else resume_step + 1  # killed before a checkpoint, it began again
         self.board = SummaryWriter(str(run_dir), purge_step=purge, flush_secs=30)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -16,6 +16,7 @@ from agents.config import RunConfig
 from agents.dqn import DQN, Transition
 from agents.networks.qnetwork import EnvSpec
 from agents.running import checkpoint, evaluation
+from agents.running.metrics import flatten
 from agents.running.progress import Reporter
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
@@ -124,13 +125,16 @@ class Run:
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
         state = self.checkpointer.load(path)
+        if changed := differences(RunConfig.parse(state["policy"]["config"], source=str(path)), self.config):
+            raise checkpoint.CheckpointError(f"{path} is of a run with another {', '.join(changed)}")
         self.agent.load_state_dict(state["agent"])
-        self.checkpointer.restore(self.agent.replay)
+        self.checkpointer.restore(path, self.agent.replay)
         self.statistics.load_state_dict(state["statistics"])
         self.restore_environments(state["venv"], state["obs"].numpy())
         self.episodes = [(r, n) for r, n in state["episodes"]]
         self.best_score, self.last_return = state["best_score"], state["last_return"]
         self.step, self.saturated = state["step"], state["saturated"]
+        self.checkpointer.give_up_after(self.step)
 
     def restore_environments(self, state: dict[str, Any], obs: np.ndarray) -> None:
         """Replay every current episode; where that leads elsewhere, it ends as truncated at the stored `obs`."""
@@ -148,7 +152,16 @@ class Run:
 
 def find_agent(name: str) -> type[DQN]:
     """An agent's class: one of AGENTS, an entry point of classyq.agents, or `package.module:Name`."""
-    return registry.resolve({}, AGENTS.get(name, name), kind="agent", group="classyq.agents")
+    group = "classyq.agents"
+    if ":" not in name and name not in registry.names(AGENTS, group):
+        raise registry.UnknownNameError("agent", name, registry.names(AGENTS, group))
+    return registry.resolve({}, AGENTS.get(name, name), kind="agent", group=group)
+
+
+def differences(stored: RunConfig, given: RunConfig) -> list[str]:
+    """Dotted keys whose values are not the same."""
+    left, right = flatten(stored.plain()), flatten(given.plain())
+    return [key for key in left | right if left.get(key) != right.get(key)]
 
 
 def make_training_env(config: RunConfig) -> VectorEnv:

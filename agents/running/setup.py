@@ -5,12 +5,12 @@ import json
 import platform
 from pathlib import Path
 
+import gymnasium
 import torch
 
 from agents.config import ConfigError, RunConfig
-from agents.running.metrics import flatten
 from agents.running.progress import Reporter
-from agents.running.run import Run
+from agents.running.run import Run, differences
 from agents.running.support import resolve_support
 
 VERSIONS = ("torch", "numpy", "gymnasium")
@@ -24,8 +24,7 @@ def resolve(config: RunConfig, run_dir: Path) -> tuple[RunConfig, str]:
         return resolve_support(config.with_overrides({"device": device}))
     stored = RunConfig.preset(str(path))
     given = config.with_overrides({"env.support": list(stored.env.support), "device": stored.device})
-    changed = [k for k, v in flatten(stored.plain()).items() if v != flatten(given.plain()).get(k)]
-    if changed:
+    if changed := differences(stored, given):
         raise ConfigError(
             f"{run_dir} is a run with another {', '.join(changed)}; to go on with it: classyq resume {run_dir}; "
             "to begin anew, give another directory"
@@ -37,7 +36,7 @@ def build(config: RunConfig, run_dir: Path, reporter: Reporter) -> Run:
     """All parts of a run, before anything is written; what a part refuses is an error of the configuration."""
     try:
         return Run(config, run_dir, reporter)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, gymnasium.error.Error) as error:
         raise ConfigError(str(error)) from error
 
 

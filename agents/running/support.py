@@ -1,5 +1,6 @@
 """The range of returns that bins cover, where the configuration leaves it to us."""
 
+import gymnasium
 import numpy as np
 
 from agents.config import ConfigError, RunConfig
@@ -27,7 +28,7 @@ def resolve_support(config: RunConfig) -> tuple[RunConfig, str]:
         return config.with_overrides({"env.support": [-bound, bound]}), "auto: clipped reward / (1 - gamma)"
     try:
         return probe(config)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, gymnasium.error.Error) as error:
         raise ConfigError(f"env: {error}") from error
 
 

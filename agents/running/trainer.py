@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from agents.config import RunConfig
+from agents.config import ConfigError, RunConfig
 from agents.running import checkpoint, evaluation
 from agents.running.metrics import MetricsWriter
 from agents.running.progress import Reporter, Silent
@@ -45,7 +45,7 @@ def train(
         resume_from: a checkpoint of this run, instead of its last.
 
     Raises:
-        ConfigError: where `run_dir` holds a run with another configuration.
+        ConfigError: where `run_dir` holds a run with another configuration, or `init_from` one with another network.
         CheckpointError: where a checkpoint cannot be read or written.
     """
     run_dir, start = Path(run_dir), time.perf_counter()
@@ -59,8 +59,10 @@ def train(
         reporter.say(f"resume {run_dir} at step {run.step:,}")
     else:
         if init_from is not None:
-            run.agent.load_weights(evaluation.load(init_from).network.state_dict())
+            start_with_weights_of(init_from, run)
         store(config, run_dir, support_source)
+        if init_from is not None:
+            run.save()  # killed before its first checkpoint, the run still begins with these weights
         reporter.say(describe(config, run, support_source))
     metrics = MetricsWriter(run_dir, run.step if checkpoints else None)
     if not checkpoints:
@@ -112,6 +114,19 @@ def loop(run: Run, metrics: MetricsWriter, stop: StopRequest) -> None:
         if crossed(before, run.step, config.checkpoint.every_steps) and not last:
             with run.stopwatch("checkpoint"):
                 run.save()
+
+
+def start_with_weights_of(source: Path | str, run: Run) -> None:
+    """Begin with the weights of the best policy of another run.
+
+    Raises:
+        ConfigError: where its network is not like that of `run`.
+    """
+    weights = evaluation.load(source).network.state_dict()
+    try:
+        run.agent.load_weights(weights)
+    except RuntimeError as error:
+        raise ConfigError(f"the weights of {source} do not fit the network of this run: {error}") from error
 
 
 def crossed(before: int, after: int, period: int) -> bool:

@@ -61,7 +61,7 @@ def test_masks_are_followed():
     ("name", "kwargs", "words"),
     [
         ("Counter", {"reuse_buffer": True}, "buffer is reused: copied for you"),
-        ("Counter", {}, "in the same environment differ from step 0 on"),  # counts its episodes across resets
+        ("Counter", {}, "in a new environment differ from step 0 on"),  # counts its episodes across resets
         ("Unseeded", {}, "reset ignores its seed"),
         ("Remembering", {}, "reset ignores its seed"),
         ("Scripted", {}, "no episode ended in 300 steps: give it a limit with --env.max_steps"),

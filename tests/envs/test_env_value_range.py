@@ -16,21 +16,22 @@ WORLDS = Path(__file__).with_name("worlds.py")
 @pytest.mark.parametrize(
     ("episodes", "gamma", "wanted"),
     [
-        # always 1 (CartPole): for ever it is 100; width 100
-        ([[1.0] * 20], 0.99, (-10.0, 110.0)),
+        # always 1, for 200 steps: (1 - 0.99**200) / 0.01 = 86.602; a tenth is 8.66; -8.66 .. 95.26 outward
+        ([[1.0] * 20], 0.99, (-8.7, 96.0)),
+        # 0.99**2000 is 2e-9: as for ever, -100
         ([[-1.0] * 200], 0.99, (-110.0, 10.0)),
-        # 1.1 / (1 - 0.9) is 11.000000000000002 in floating point, which must not become 12
-        ([[1.0]], 0.9, (-1.0, 11.0)),
-        # mean 0.25 / 0.5 = 0.5 < the return of the last step, 1; width 1
+        # (1 - 0.9**10) / 0.1 = 6.5132; a tenth is 0.65132; -0.651 .. 7.164 outward
+        ([[1.0]], 0.9, (-0.66, 7.2)),
+        # 2 m = 0.5 < the return of the last step, 1; width 1
         ([[0.0, 0.0, 0.0, 1.0]], 0.5, (-0.1, 1.1)),
-        # G = 2 + 0.5 * (-1) = 1.5 and -1, m / 0.5 = 1; -1 .. 1.5, width 2.5, -1.25 .. 1.75 outward
+        # G = 2 + 0.5 * (-1) = 1.5 and -1, 2 m = 1; -1 .. 1.5, width 2.5, -1.25 .. 1.75 outward
         ([[2.0, -1.0]], 0.5, (-1.3, 1.8)),
-        # G: 2, -3; m / 1 the same; width 5
+        # G: 2, -3; m the same; width 5
         ([[2.0], [-3.0]], 0.0, (-3.5, 2.5)),
-        # 0 belongs to it: 5 / 0.5 = 10, not 5 .. 10
+        # 0 belongs to it: up to 2 m = 10 (less 1e-5), not 5 .. 10
         ([[5.0, 5.0]], 0.5, (-1.0, 11.0)),
-        # 0.00123 / 0.1 = 0.0123, widened to 0.01353, and -0.00123 outward
-        ([[0.00123]], 0.9, (-0.0013, 0.014)),
+        # 0.00123 * 6.5132 = 0.0080113, a tenth of it below, 0.0088124 above, outward
+        ([[0.00123]], 0.9, (-0.00081, 0.0089)),
         ([[1234.0]], 0.0, (-130.0, 1400.0)),
         ([[0.0, 0.0], [0.0]], 0.9, (-1.0, 1.0)),
         ([[], [1.0]], 0.0, (-0.1, 1.1)),

@@ -29,9 +29,10 @@ def unit_bins(ratio, **options):
 
 @pytest.mark.parametrize("ratio", [0.1, 0.25, 0.5, 0.75])
 def test_hl_gauss_interior_bias(ratio):
-    """Rounding to bin centers under Gaussian noise: a sawtooth smoothed, whose k-th harmonic shrinks by exp(-2 (pi k r)^2).
+    """Rounding to bin centers under Gaussian noise: a smoothed sawtooth.
 
-    With edges at integers, center(y) - y = sum_k sin(2 pi k y) / (pi k).
+    With edges at integers, center(y) - y = sum_k sin(2 pi k y) / (pi k), and noise of standard deviation r multiplies
+    the k-th harmonic by exp(-2 (pi k r)^2).
     """
     y = np.linspace(-2, 2, 401)
     harmonics = [

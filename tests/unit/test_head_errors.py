@@ -42,7 +42,7 @@ def test_target_of_other_shapes(name):
     values = make(name)(torch.zeros(3, 4))
     chosen = values.select(torch.zeros(3, dtype=torch.int64))
     for shape in ((3,), (1, 5), (4, 1), (3, 2, 1)):
-        with pytest.raises(ValueError, match="target atoms .* do not match selected outputs"):
+        with pytest.raises(ValueError, match=r"target atoms .* do not match selected outputs"):
             chosen.loss(Atoms(torch.zeros(shape), torch.ones(shape)))
     with pytest.raises(ValueError, match="call select first"):
         values.loss(Atoms.at(torch.zeros(3)))
@@ -62,7 +62,7 @@ def test_num_bins(num_bins):
 
 
 def test_num_bins_for_a_wide_padding():
-    with pytest.raises(ValueError, match="more than twice the padding 2.25, got 4"):
+    with pytest.raises(ValueError, match=r"more than twice the padding 2\.25, got 4"):
         HLGauss(Support(0, 1), 4, bin_placement="padded")
     HLGauss(Support(0, 1), 5, bin_placement="padded")
 
@@ -84,9 +84,9 @@ def test_bin_placement():
 
 
 def test_transform():
-    with pytest.raises(UnknownNameError, match="unknown transform 'simlog'. Did you mean 'symlog'"):
+    with pytest.raises(UnknownNameError, match=r"unknown transform 'simlog'\. Did you mean 'symlog'"):
         make("hl_gauss", transform="simlog")
-    with pytest.raises(UnknownNameError, match="unknown transform 'simlog'. Did you mean 'symlog'"):
+    with pytest.raises(UnknownNameError, match=r"unknown transform 'simlog'\. Did you mean 'symlog'"):
         make("mse", transform="simlog")
 
 
@@ -110,19 +110,19 @@ def test_unknown_head():
 
 
 def test_unknown_encoding():
-    with pytest.raises(UnknownNameError, match="unknown encoding 'two_hott'. Did you mean 'two_hot'"):
+    with pytest.raises(UnknownNameError, match=r"unknown encoding 'two_hott'\. Did you mean 'two_hot'"):
         make("categorical", encoding="two_hott")
 
 
 def test_unknown_loss():
-    with pytest.raises(UnknownNameError, match="unknown loss 'ordinal_bcee'. Did you mean 'ordinal_bce'"):
+    with pytest.raises(UnknownNameError, match=r"unknown loss 'ordinal_bcee'\. Did you mean 'ordinal_bce'"):
         make("hl_gauss", loss="ordinal_bcee")
 
 
 def test_unknown_option():
     with pytest.raises(TypeError, match=r"head 'hl_gauss' has no option 'sigma_ration'. Did you mean 'sigma_ratio'"):
         make("hl_gauss", sigma_ration=0.75)
-    with pytest.raises(TypeError, match="head 'two_hot' has no option 'sigma_ratio'.*It has: .*num_bins"):
+    with pytest.raises(TypeError, match=r"head 'two_hot' has no option 'sigma_ratio'\..*It has: .*num_bins"):
         make("two_hot", sigma_ratio=0.75)
 
 

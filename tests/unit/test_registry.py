@@ -65,7 +65,7 @@ def test_entry_point(installed):
 
 
 def test_entry_points_are_among_the_choices(installed):
-    with pytest.raises(UnknownNameError, match="Did you mean 'outside'.*Choose from: .*outside"):
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'outside'.*Choose from: .*outside"):
         find("outsid")
     with pytest.raises(UnknownNameError):
         find("elsewhere")  # of another group
