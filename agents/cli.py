@@ -232,6 +232,8 @@ def check_env_command(
     """Say in words what is wrong with an environment, and suggest a range of returns."""
     from envs.check import check_env
 
+    if not 0.0 <= gamma < 1.0:
+        raise typer.BadParameter(f"{gamma} is not in 0 <= gamma < 1", param_hint="--gamma")
     findings = check_env(env_id, gamma=gamma, steps=steps)
     for finding in findings:
         typer.echo(f"{finding.level:5s}  {finding.text}")

@@ -293,3 +293,7 @@ def json_schema() -> dict[str, Any]:
         models = [COMPONENTS[key]({"name": name}).model_json_schema() for name in options]
         schema["properties"][key] = {"anyOf": [{"enum": options}, *models]}
     return schema
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=1))

@@ -120,7 +120,7 @@ class Checkpointer:
         return self.run_dir / "replay" / f"{layout}-{start:012d}-{stop:012d}.pt"
 
     def prune(self) -> None:
-        """Remove checkpoints beyond the last `keep`, segments that none of those kept refers to, and halves of files."""
+        """Remove checkpoints beyond the last `keep`, segments that none of those refers to, and half-written files."""
         for path in (*found(self.run_dir)[: -self.keep], *self.run_dir.glob("*/*.partial")):
             path.unlink()
         needed = set()

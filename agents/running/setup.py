@@ -34,10 +34,21 @@ def resolve(config: RunConfig, run_dir: Path) -> tuple[RunConfig, str]:
 
 def build(config: RunConfig, run_dir: Path, reporter: Reporter) -> Run:
     """All parts of a run, before anything is written; what a part refuses is an error of the configuration."""
+    check_device("device", config.device)
+    if config.replay.device != "same":
+        check_device("replay.device", config.replay.device)
     try:
         return Run(config, run_dir, reporter)
     except (TypeError, ValueError, gymnasium.error.Error) as error:
         raise ConfigError(str(error)) from error
+
+
+def check_device(key: str, name: str) -> None:
+    """Raise ConfigError unless tensors can be put on the device called `name`."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # the second where torch was built without CUDA
+        raise ConfigError(f"{key}: {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
 def store(config: RunConfig, run_dir: Path, support_source: str) -> None:
