@@ -60,7 +60,7 @@ def parse_value(text: str) -> Any:
     """A value as TOML has it; `none` for nothing, `a,b` for a list, and anything else as text."""
     if text.lower() in ("none", "null"):
         return None
-    for candidate in (text, f"[{text}]"):
+    for candidate in (text, f"[{text}]") if text else ():
         try:
             return tomllib.loads(f"value = {candidate}")["value"]
         except tomllib.TOMLDecodeError:

@@ -41,6 +41,8 @@ ENVS: dict[str, EnvFactory] = {
     "identity": Identity,
 }
 ENTRY_POINT_GROUP = "classyq.envs"
+REGISTERED_BY = {"MinAtar/": ("minatar.gym", "register_envs", "pip install 'classyq[minatar]'")}
+"""Ids that gymnasium knows only after their package was asked to register them, by what they begin with."""
 
 
 class UnknownEnvironment(ValueError):
@@ -104,6 +106,7 @@ def _resolved(env_id: str) -> EnvFactory:
     if colon:
         module = _module_from_file(env_id, place) if place.endswith(".py") else _module(env_id, place)
         return _from_module(env_id, module, name)
+    _ask_to_register(env_id)
     if env_id in gymnasium.registry:
         return _registered(env_id)
     raise UnknownEnvironment(
@@ -115,6 +118,15 @@ def _resolved(env_id: str) -> EnvFactory:
 
 def _entry_points() -> importlib.metadata.EntryPoints:
     return importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+
+
+def _ask_to_register(env_id: str) -> None:
+    for prefix, (module, function, remedy) in REGISTERED_BY.items():
+        if env_id.startswith(prefix) and env_id not in gymnasium.registry:
+            try:
+                getattr(importlib.import_module(module), function)()
+            except ModuleNotFoundError as error:
+                raise UnknownEnvironment(f"{env_id!r} is in a package that is not installed: {remedy}") from error
 
 
 def _registered(env_id: str) -> EnvFactory:

@@ -55,8 +55,15 @@ class Atoms(NamedTuple):
 
         [B, A, K] -> [B, A*K]; its mean is sum_a policy_a (mean_a + offset_a).
         """
+        check_policy(self.values.shape[:-1], policy, offset)
         values = self.values if offset is None else self.values + offset.unsqueeze(-1)
         return Atoms(values.flatten(-2), (self.probs * policy.unsqueeze(-1)).flatten(-2))
+
+
+def check_policy(expected: torch.Size, policy: Tensor, offset: Tensor | None) -> None:
+    for name, given in (("policy", policy), ("offset", offset)):
+        if given is not None and given.shape != expected:
+            raise ValueError(f"{name} {tuple(given.shape)} must have the shape {tuple(expected)} of the action values")
 
 
 @dataclass(frozen=True)
@@ -101,10 +108,11 @@ class ActionValues(ABC):
         return {}
 
     def _check_target(self, target: Atoms) -> None:
-        if self.outputs.dim() != 2 or target.values.shape[:-1] != self.outputs.shape[:1]:
+        values, probs = target
+        if self.outputs.dim() != 2 or values.shape[:-1] != self.outputs.shape[:1] or probs.shape != values.shape:
             raise ValueError(
-                f"target atoms {tuple(target.values.shape)} do not match selected outputs "
-                f"{tuple(self.outputs.shape)}: wanted [B, K] and [B, D] (call select first)"
+                f"target atoms {tuple(values.shape)} with masses {tuple(probs.shape)} do not match selected outputs "
+                f"{tuple(self.outputs.shape)}: wanted [B, K] twice and [B, D] (call select first)"
             )
 
 

@@ -101,7 +101,7 @@ class OneHot(Encoding):
     """
 
     def encode(self, values: Tensor) -> Tensor:
-        index = torch.bucketize(self.transform.forward(values), self.edges[1:-1])
+        index = torch.bucketize(self.transform.forward(values).contiguous(), self.edges[1:-1])
         return functional.one_hot(index, self.num_bins).float()
 
 

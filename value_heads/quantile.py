@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from value_heads.base import ActionValues, Atoms, Draws, LinearOutput, OutputLayer, Support, ValueHead
+from value_heads.base import ActionValues, Atoms, Draws, LinearOutput, OutputLayer, Support, ValueHead, check_policy
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class QuantileValues(ActionValues):
 
     def average(self, policy: Tensor, offset: Tensor | None = None) -> Atoms:
         """Quantile functions averaged over actions on shared fractions (as M-IQN does): atoms [B, N]."""
+        check_policy(self.outputs.shape[:-1], policy, offset)
         values = self.outputs if offset is None else self.outputs + offset.unsqueeze(-1)
         mean = (policy.unsqueeze(-1) * values).sum(-2)
         return Atoms(mean, torch.full_like(mean, 1 / mean.shape[-1]))

@@ -65,7 +65,8 @@ def save(value: Any, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # what torch.save makes of a full disk is the second
         raise CheckpointError(f"{path} cannot be written: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read(path: Path, *, mmap: bool = False) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Does an id lead to its environment, and a wrong one to a helpful sentence?"""
 
+import importlib
 import pickle
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import gymnasium
 import pytest
 
+import envs
 from envs import ENVS, UnknownEnvironment, list_envs, make_env, make_vector
 from envs.toy import Catch, Chain
 
@@ -162,3 +164,16 @@ def test_a_file_that_fails_is_not_kept(tmp_path):
 def test_only_environments_are_made():
     with pytest.raises(TypeError, match=r"'builtins:dict' made dict, wanted a gymnasium\.Env"):
         make_env("builtins:dict")
+
+
+def test_a_package_is_asked_to_register_its_ids(package, monkeypatch):
+    monkeypatch.setitem(envs.REGISTERED_BY, "Late/", ("late_worlds", "register", "pip install late"))
+    with pytest.raises(UnknownEnvironment, match=r"'Late/Catch-v0' is in a package.*not installed: pip install late"):
+        make_env("Late/Catch-v0")
+    (package / "late_worlds.py").write_text(
+        "import gymnasium\nfrom envs.toy import Catch\n"
+        "def register():\n    gymnasium.register('Late/Catch-v0', entry_point=Catch)\n"
+    )
+    importlib.invalidate_caches()
+    assert type(make_env("Late/Catch-v0").unwrapped) is Catch
+    gymnasium.registry.pop("Late/Catch-v0")

@@ -184,3 +184,11 @@ def test_decoding_is_the_sum_of_mass_times_center(encoding_class):
     expected = [sum(p * (edges[i] + edges[i + 1]) / 2 for i, p in enumerate(row)) for row in probs]
     actual = encoding.mean(torch.tensor(probs, dtype=torch.float32))
     np.testing.assert_allclose(actual, expected, atol=1e-5)  # 21 products of up to 17, each with 6e-8
+
+
+@pytest.mark.parametrize("encoding_class", [OneHot, TwoHot, HLGauss])
+def test_returns_laid_out_in_any_order(encoding_class):
+    """Transposed values, on which torch.bucketize would warn."""
+    encoding, values = encoding_class(Support(-3, 17), 21), torch.linspace(-4, 18, 30).unflatten(0, (5, 6))
+    atoms = Atoms(values.t(), torch.full((6, 5), 0.2))
+    assert torch.equal(encoding(atoms), encoding(Atoms(values.t().contiguous(), atoms.probs)))

@@ -98,9 +98,9 @@ def test_interrupted_twice(case, tiny, train_in_pieces, assert_same_run, assert_
 
 def test_stacks_that_stop_sharing_frames(tiny, train_in_pieces, assert_same_run, assert_same_course, tmp_path):
     """The replay's layout changes between two checkpoints, so that its rows are written anew."""
-    config = tiny(f"{WORLDS}:Flickering", {"checkpoint.keep": 100, "replay.capacity_steps": 300})
+    config = tiny(f"{WORLDS}:Flickering", {"checkpoint.keep": 100, "replay.capacity_steps": 100, "seed": 5})
     straight = train_in_pieces(config, tmp_path / "straight")
-    pieces = train_in_pieces(config, tmp_path / "pieces", [20, 40, 390])
+    pieces = train_in_pieces(config, tmp_path / "pieces", [20, 160, 390])  # it happens at step 132
     layouts = [torch.load(p, weights_only=True)["layout"] for p in checkpoint.found(tmp_path / "pieces")]
     assert layouts == sorted(layouts, reverse=True)
     assert {layouts[0], layouts[-1]} == {3, 1}

@@ -127,15 +127,19 @@ def test_uniform_logits_mean_the_middle(encoding, loss, transform):
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_targets_are_built_in_float32_under_autocast(name):
+@pytest.mark.parametrize("transform", ["identity", "symlog", "hyperbolic"])
+def test_targets_are_built_in_float32_under_autocast(name, transform):
     """bf16 would put errors of 0.07 into a probability."""
-    encoding = ENCODINGS[name](Support(-10, 10), 51)
+    encoding = ENCODINGS[name](Support(-10.1, 10.1), 51, transform=transform)
     atoms = Atoms(torch.linspace(-11, 11, 90).unflatten(0, (30, 3)), torch.rand(30, 3).softmax(-1))
+    narrow = Atoms(atoms.values.bfloat16(), atoms.probs.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
-        encoded = encoding(atoms)
-        narrow = encoding(Atoms(atoms.values.bfloat16(), atoms.probs))
-    assert encoded.dtype == narrow.dtype == torch.float32
+        encoded, widened = encoding(atoms), encoding(narrow)
+    assert encoded.dtype == widened.dtype == torch.float32
     assert torch.equal(encoded, encoding(atoms))
+    assert encoding(Atoms(atoms.values.double(), atoms.probs.double())).dtype == torch.float32
+    # Numbers that come in bf16 are widened before anything is computed from them, clamping included.
+    assert torch.equal(widened, encoding(Atoms(narrow.values.float(), narrow.probs.float())))
 
 
 @pytest.mark.parametrize("name", HEADS)

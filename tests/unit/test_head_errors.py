@@ -42,7 +42,7 @@ def test_target_of_other_shapes(name):
     values = make(name)(torch.zeros(3, 4))
     chosen = values.select(torch.zeros(3, dtype=torch.int64))
     for shape in ((3,), (1, 5), (4, 1), (3, 2, 1)):
-        with pytest.raises(ValueError, match=r"target atoms .* do not match selected outputs"):
+        with pytest.raises(ValueError, match=r"target atoms .* do not match selected outputs .*wanted \[B, K\]"):
             chosen.loss(Atoms(torch.zeros(shape), torch.ones(shape)))
     with pytest.raises(ValueError, match="call select first"):
         values.loss(Atoms.at(torch.zeros(3)))
@@ -170,3 +170,24 @@ def test_taus_of_other_shapes(shape):
     prediction = QuantileValues(torch.zeros(3, 5), torch.full(shape, 0.5), 1.0)
     with pytest.raises(ValueError, match=r"taus \(.*\) do not match quantiles \(3, 5\)"):
         prediction.loss(Atoms.at(torch.zeros(3)))
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (5,), (1, 5), (3, 4)])
+@pytest.mark.parametrize("name", ["mse", "two_hot", "mse_softmax", "c51", "quantile"])
+def test_target_masses_of_other_shapes(name, shape):
+    """[B, 1] against values [B, K] would count every atom with the mass of one: a loss K times too large."""
+    chosen = make(name)(torch.zeros(3, 4)).select(torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"target atoms \(3, 5\) with masses \(.*\) do not match") as caught:
+        chosen.loss(Atoms(torch.zeros(3, 5), torch.ones(shape)))
+    assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (2,), (1, 2), (2, 3), (3, 2, 1)])
+@pytest.mark.parametrize("name", ["mse", "two_hot", "c51", "quantile"])
+def test_soft_backup_of_other_shapes(name, shape):
+    """A policy [B, 1] would give every action the whole mass."""
+    values, policy = make(name)(torch.zeros(3, 4)), torch.full((3, 2), 0.5)
+    with pytest.raises(ValueError, match=r"policy \(.*must have the shape \(3, 2\)"):
+        values.average(torch.full(shape, 0.5))
+    with pytest.raises(ValueError, match=r"offset \(.*must have the shape \(3, 2\)"):
+        values.average(policy, torch.zeros(shape))

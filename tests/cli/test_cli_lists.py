@@ -1,0 +1,120 @@
+"""runs, list, check-env and help."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+from agents import AGENTS
+from agents.config import preset_names
+from agents.networks.torsos import TORSOS
+from envs import ENVS
+from value_heads import ENCODINGS, HEADS, LOSSES
+
+REGISTRIES = {
+    "heads": HEADS,
+    "encodings": ENCODINGS,
+    "losses": LOSSES,
+    "torsos": TORSOS,
+    "agents": AGENTS,
+    "envs": [*ENVS, *gymnasium.registry],
+    "presets": preset_names(),
+}
+HERE = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("what", REGISTRIES)
+def test_list_has_every_name(what, classyq):
+    result = classyq("list", what)
+    assert result.code == 0
+    assert {line.split()[0] for line in result.out.splitlines()} >= set(REGISTRIES[what])
+    assert REGISTRIES[what], "an empty registry proves nothing"
+
+
+def test_list_tells_of_options_and_purposes(classyq):
+    assert re.search(r"^hl_gauss +num_bins=51, .*sigma_ratio=0.75", classyq("list", "heads").out, re.MULTILINE)
+    assert re.search(r"^mse +no options$", classyq("list", "heads").out, re.MULTILINE)
+    assert re.search(r"^cartpole +CartPole-v1: \w+", classyq("list", "presets").out, re.MULTILINE)
+    assert re.search(r"^mlp +\w+", classyq("list", "torsos").out, re.MULTILINE)
+
+
+def test_runs(classyq, finished):
+    result = classyq("runs")
+    assert result.code == 0
+    size = sum(p.stat().st_size for p in finished.rglob("*") if p.is_file())
+    (line,) = [line for line in result.out.splitlines() if "60 / 60" in line]
+    assert str(finished) in line
+    assert line.rstrip("│ ").endswith(f"{size / 1e6:.1f}")
+    assert "there are no runs in elsewhere/ yet" in classyq("runs", "--root", "elsewhere").out
+
+
+def test_runs_delete_asks(classyq, finished, monkeypatch):
+    for answer, remains in (("n\n", True), ("y\n", False)):
+        monkeypatch.setattr("sys.stdin", __import__("io").StringIO(answer))
+        result = classyq("runs", "delete", "last")
+        assert result.code == 0
+        assert f"delete {finished} (" in result.out
+        assert finished.exists() == remains
+
+
+def test_runs_delete_yes(classyq, finished, tmp_path):
+    (tmp_path / "runs" / "mine.txt").write_text("not a run's")
+    result = classyq("runs", "delete", finished, "--yes")
+    assert (result.code, result.out) == (0, f"deleted {finished}\n")
+    assert not finished.exists()
+    assert (tmp_path / "runs" / "mine.txt").exists()
+    assert classyq("runs", "delete", finished, "--yes").code == 2
+
+
+def test_check_env(classyq, tmp_path):
+    result = classyq("check-env", "catch", "--steps", "200")
+    assert result.code == 0
+    assert "suggested support" in result.out
+    assert {line.split()[0] for line in result.out.splitlines()} == {"ok"}
+    result = classyq("check-env", "nowhere-v0")
+    assert result.code == 1
+    assert result.out.startswith("error  making the environment: UnknownEnvironment")
+    source = "from envs.toy import Catch\nclass Bad(Catch):\n    def step(self, action):\n        return 1\n"
+    (tmp_path / "bad.py").write_text(source)
+    assert classyq("check-env", "./bad.py:Bad", "--steps", "200").code == 1
+
+
+def test_help(classyq):
+    result = classyq("--help")
+    assert result.code == 0
+    for command in ("train", "resume", "evaluate", "runs", "list", "check-env"):
+        assert command in result.out
+    for command in (["train"], ["resume"], ["evaluate"], ["runs"], ["runs", "delete"], ["list"], ["check-env"]):
+        assert "Usage: classyq" in classyq(*command, "--help").out
+
+
+def test_help_does_not_wait_for_torch():
+    """In a fresh process: what `python -m agents train --help` imports."""
+    code = (
+        "import sys; sys.argv = ['classyq', 'train', '--help']\n"
+        "from agents.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "slow = {'torch', 'numpy', 'gymnasium', 'pydantic', 'tensorboard'} & sys.modules.keys()\n"
+        "assert not slow, slow"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--agent.lr" in done.stdout
+
+
+def test_python_m_agents(tmp_path):
+    """The module is the command, from any directory."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agents", "runs"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(HERE), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "there are no runs in runs/ yet: classyq train" in done.stdout
