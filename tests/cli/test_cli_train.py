@@ -110,8 +110,7 @@ def test_resume(classyq, short, monkeypatch):
     assert result.code == 85
     assert "go on  classyq resume here" in result.out
     assert [p.stem for p in checkpoint.found(Path("here"))] == ["step-000000000040", "step-000000000045"]
-    result = classyq("runs")
-    assert "45 / 60" in result.out
+    assert "45 / 60" in classyq("runs", "--root", ".").out
     result = classyq("resume", "here", "--checkpoint", "here/checkpoints/step-000000000040.pt")
     assert result.code == 0
     assert "resume here at step 40" in result.out
@@ -176,8 +175,9 @@ def test_init_from(classyq, finished, short, monkeypatch):
     assert not all(torch.equal(online[0][k], source[k]) for k in source), "it has learned since"
 
 
-def test_several_seeds(classyq, finished, short):
+def test_several_seeds(classyq, finished, short, monkeypatch):
     """Two processes; every run starts with the weights of the run named, `last` though one of them is the last."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     result = classyq(
         *("train", *short, "--seeds", "2", "--jobs", "2", "--seed", "5", "--init-from", "last", "--root", "runs"),
         *("--exploration.epsilon_start", "0.5", "--evaluation.every_steps", "20", "--checkpoint.keep", "9"),
