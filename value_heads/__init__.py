@@ -63,7 +63,11 @@ HEADS: dict[str, Recipe] = {
 def find_recipe(name: str) -> Recipe:
     """The recipe called `name`, or that of a `ValueHead` class from outside (`package.module:Name`)."""
     found = resolve(HEADS, name, kind="head", group="classyq.heads")
-    return found if isinstance(found, Recipe) else Recipe(found)
+    if isinstance(found, Recipe):
+        return found
+    if not (isinstance(found, type) and issubclass(found, ValueHead)):
+        raise ValueError(f"head {name!r} is {found!r}, wanted a subclass of value_heads.ValueHead")
+    return Recipe(found)
 
 
 def head_options(name: str, **choices: Any) -> dict[str, inspect.Parameter]:

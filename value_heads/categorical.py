@@ -102,21 +102,20 @@ def entropy(probs: Tensor) -> Tensor:
 
 
 def spread_around(mean: float, grid: Tensor) -> Tensor:
-    """The distribution over `grid` [m] of largest entropy that has this mean: p_i ~ exp(t z_i), t by bisection.
+    """Probabilities over bins with this mean that leave every bin within reach: p_i ~ exp(t i). [m]
 
-    Uniform where the grid is centred on the mean; otherwise tilted towards it, with every bin still reachable. The
-    mean is first moved inside the grid, by 2 % of its range at least.
+    Where bins are even it is the distribution of largest entropy with that mean: uniform where the grid is centred on
+    it, tilted towards it otherwise. t is found by bisection, up to a tilt at which the rarest bin has e^-16 of the mass
+    of the likeliest; a mean at the very end of the grid is met as nearly as that allows (6.2 for 0 on [0, 100]).
     """
     grid = grid.double()
-    margin = 0.02 * (grid[-1] - grid[0])
-    mean = min(max(mean, float(grid[0] + margin)), float(grid[-1] - margin))
-    unit = (grid - grid[0]) / (grid[-1] - grid[0])
-    low, high = -1e4, 1e4
-    for _ in range(100):
+    index = torch.linspace(-8, 8, len(grid), dtype=torch.float64)
+    low, high = -1.0, 1.0
+    for _ in range(60):
         tilt = (low + high) / 2
-        probs = torch.softmax(tilt * unit, 0)
+        probs = torch.softmax(tilt * index, 0)
         low, high = (tilt, high) if float(probs @ grid) < mean else (low, tilt)
-    return torch.softmax((low + high) / 2 * unit, 0)
+    return torch.softmax((low + high) / 2 * index, 0)
 
 
 PARTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -143,8 +142,7 @@ class CategoricalHead(ValueHead):
         allow_biased: let an encoding bootstrap its distribution although each backup then adds to its spread
             (HL-Gauss: sigma^2, which the ends of the support turn into a bias of the mean).
 
-    It starts at Q = 0 rather than at the middle of its support: the last bias is the distribution of largest
-    entropy with mean 0.
+    It starts at Q = 0 rather than at the middle of its support, see `spread_around`.
     """
 
     values_class = CategoricalValues
@@ -167,11 +165,6 @@ class CategoricalHead(ValueHead):
         encoding_class, loss_class = find_part("encoding", encoding), find_part("loss", loss)
         if bootstrap not in ("mean", "distribution"):
             raise ValueError(f"bootstrap must be 'mean' or 'distribution', got {bootstrap!r}")
-        if bootstrap == "distribution" and not (encoding_class.mean_preserving or allow_biased):
-            raise ValueError(
-                f"bootstrap = 'distribution' with encoding {encoding!r} is biased: every backup spreads the "
-                "distribution further; set allow_biased = true to have it all the same, or use encoding 'two_hot'"
-            )
         of_encoding, of_loss = options_of(encoding_class), options_of(loss_class)
         for name in options.keys() - of_encoding.keys() - of_loss.keys():
             known = [*of_encoding, *of_loss]
@@ -180,6 +173,12 @@ class CategoricalHead(ValueHead):
         self.encoding: Encoding = encoding_class(
             Support(*support), num_bins, **{k: v for k, v in options.items() if k in of_encoding}
         )
+        if bootstrap == "distribution" and not (self.encoding.mean_preserving or allow_biased):
+            raise ValueError(
+                f"bootstrap = 'distribution' with encoding {encoding!r} (decode {self.encoding.decode!r}) is biased: a "
+                "backup would move the mean; set allow_biased = true to have it all the same, or use 'two_hot' with "
+                "decode 'mean_of_inverse'"
+            )
         self.criterion: ClassificationLoss = loss_class(**{k: v for k, v in options.items() if k in of_loss})
         self.bootstrap: Bootstrap = bootstrap
         self.output = output_layer(in_features, num_actions, self.criterion.num_logits(num_bins))

@@ -36,7 +36,7 @@ class Encoding(nn.Module, ABC):
     """
 
     padding: float = 0.0
-    mean_preserving: bool = False  # whether mean(forward(atoms)) is exactly the mean of atoms inside the range
+    exact: bool = False  # whether mean(encode(y)) is y on the whole range
     edges: Tensor  # [m+1], in transformed space
     centers: Tensor  # [m], in transformed space
     grid: Tensor  # [m], bin centers in the space in which the mean is taken
@@ -84,6 +84,11 @@ class Encoding(nn.Module, ABC):
         mean = (probs * self.grid).sum(-1)
         return mean if self.decode == "mean_of_inverse" else self.transform.inverse(mean)
 
+    @property
+    def mean_preserving(self) -> bool:
+        """Whether mean(forward(atoms)) is the mean of any atoms inside the range, so that they may be bootstrapped."""
+        return self.exact and (self.decode == "mean_of_inverse" or self.transform is TRANSFORMS["identity"])
+
     def values(self) -> Tensor:
         """Bin centers in units of return, [m]."""
         return self.transform.inverse(self.centers)
@@ -115,7 +120,7 @@ class TwoHot(Encoding):
     """
 
     padding = 0.5
-    mean_preserving = True
+    exact = True
 
     def encode(self, values: Tensor) -> Tensor:
         gap = torch.diff(self.grid)

@@ -35,7 +35,7 @@ def resolve(registry: Mapping[str, Any], name: str, *, kind: str, group: str) ->
         if entry_point.name == name:
             return entry_point.load()
     module_name, separator, attribute = name.partition(":")
-    if not separator:
+    if not (separator and module_name and attribute):
         raise UnknownNameError(kind, name, names(registry, group))
     try:
         module = importlib.import_module(module_name)

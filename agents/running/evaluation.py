@@ -84,12 +84,13 @@ def evaluate(policy: Policy, *, num_episodes: int, seed: int, epsilon: float = 0
     """
     config = policy.config
     num_envs = min(num_episodes, 10)
-    limit = min(config.env.max_steps or config.evaluation.max_steps, config.evaluation.max_steps)
+    limit = config.evaluation.max_steps
+    own_limit = config.env.max_steps or limit + 1
     venv = make_vector(
         config.env.id,
         num_envs=num_envs,
         seed=seed,
-        max_steps=limit,
+        max_steps=min(limit, own_limit),
         frame_stack=config.env.frame_stack,
         kwargs=config.env.kwargs,
     )
@@ -110,7 +111,7 @@ def evaluate(policy: Policy, *, num_episodes: int, seed: int, epsilon: float = 0
             if len(returns[i]) < quota[i]:
                 returns[i].append(episode.episodic_return)
                 lengths[i].append(episode.length)
-                num_cut += episode.length == config.evaluation.max_steps and not step.terminated[i]
+                num_cut += episode.length == limit < own_limit and not step.terminated[i]
         obs = venv.reset_done(done)
     venv.close()
     return Evaluation([x for r in returns for x in r], [n for row in lengths for n in row], num_cut)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-DRY = ("train", "catch", "--dry-run")
+NEEDY = f"{Path(__file__).with_name('needy_world.py')}:Needy"
 
 REFUSED = {
     "option": (("train", "--stepz", "3"), ["No such option: --stepz", "--steps"]),
     "command": (("trian",), ["No such command 'trian'", "train"]),
-    "option of a type": (("train", "--steps", "many"), ["Invalid value for '--steps'", "not a valid integer"]),
+    "option of a type": (("train", "--steps", "many"), ["Invalid value for '--steps'", "valid integer"]),
     "key": (
         ("train", "--agent.learning_rate", "1"),
         ["cartpole: unknown key agent.learning_rate", "Choose from: name"],
@@ -47,8 +47,8 @@ REFUSED = {
     "env in a module": (("train", "--env", "nowhere:Game"), ["unknown environment 'nowhere:Game'", "No module named"]),
     "env's space": (("train", "--env", "Pendulum-v1"), ["only Discrete action spaces are supported"]),
     "env's argument": (("train", "--env", "chain", "--env.kwargs.length", "1"), ["length is 1, wanted at least 2"]),
-    "env needs a package": (("train", "--env", "LunarLander-v3"), ["Box2D is not installed"]),
-    "the same with a range": (("train", "--env", "LunarLander-v3", "--support", "-1,1"), ["Box2D is not installed"]),
+    "env needs a package": (("train", "--env", NEEDY), ["env: Box3D is not installed"]),
+    "the same with a range": (("train", "--env", NEEDY, "--support", "-1,1"), ["error: Box3D is not installed"]),
     "bins": (("train", "catch", "--head.num_bins", "1"), ["num_bins must be at least 2", "got 1"]),
     "range": (("train", "catch", "--support", "1,-1"), ["1", "-1"]),
     "range in words": (("train", "catch", "--support", "wide"), ["env.support", "'auto'", "got 'wide'"]),

@@ -187,7 +187,11 @@ def test_random_fractions_come_from_the_learner_alone():
 
 def test_updates_draw_anew():
     learner = make_learner("iqn", lr=1e-30, target_every_updates=100)
-    assert not torch.equal(learner.update(make_batch()).losses, learner.update(make_batch()).losses)
+    first, second = learner.update(make_batch()), learner.update(make_batch())
+    assert not torch.equal(first.losses, second.losses)
+    assert not torch.equal(first.goal.values, second.goal.values)
+    assert first.prediction.outputs.shape == (8, TINY["iqn"]["num_taus"])
+    assert first.goal.values.shape == (8, TINY["iqn"]["num_target_taus"])
 
 
 # Each of these waits for the device when the tensor lies there.

@@ -38,6 +38,8 @@ class Killed:
         """The step that it began with, from what it says."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
+        if line == f"{self.run_dir} has no checkpoint yet: it begins again\n":
+            line = self.process.stdout.readline()
         found = re.fullmatch(rf"resume {re.escape(str(self.run_dir))} at step ([\d,]+)\n", line)
         if found is None:
             assert line.startswith(f"run    {self.run_dir}"), line + self.process.stdout.read()
@@ -125,7 +127,7 @@ def kill_and_resume_here(config, run_dir: Path, seed: int) -> None:
     config_file.write_text(json.dumps(config.plain()))
     process = Killed(run_dir, "train", str(config_file), "--run-dir", str(run_dir))
     assert process.started_at() == 0
-    process.wait_until(rng.randrange(20, 290))
+    process.wait_until(rng.randrange(EVERY + 10, 290))
     process.wait_for_writing()
     process.kill()
     saved = int(sorted(run_dir.glob("checkpoints/step-*.pt"))[-1].stem[5:])
@@ -136,7 +138,7 @@ def kill_and_resume_here(config, run_dir: Path, seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("env", ["catch", "CartPole-v1"])
 def test_killed_ten_times(env, tiny, assert_same_course, tmp_path):
-    config = config_for(tiny, env, 6_000)
+    config = config_for(tiny, env, 4_000)
     train(config, tmp_path / "straight")
     kill_and_resume(config, tmp_path / "killed", num_kills=10, seed=["catch", "CartPole-v1"].index(env))
     assert_same_course(tmp_path / "straight", tmp_path / "killed")

@@ -97,9 +97,26 @@ def test_bootstrap():
 
 @pytest.mark.parametrize("name", ["hl_gauss", "one_hot"])
 def test_biased_bootstrap(name):
-    with pytest.raises(ValueError, match=f"encoding '{name}' is biased.*allow_biased = true"):
+    with pytest.raises(ValueError, match=f"encoding '{name}' .*is biased.*allow_biased = true"):
         make(name, bootstrap="distribution")
     make(name, bootstrap="distribution", allow_biased=True)
+
+
+def test_a_distribution_whose_mean_is_not_what_acts():
+    options = {"bootstrap": "distribution", "transform": "symlog", "decode": "inverse_of_mean"}
+    with pytest.raises(ValueError, match=r"decode 'inverse_of_mean'\) is biased.*decode 'mean_of_inverse'"):
+        make("categorical", encoding="two_hot", **options)
+
+
+def test_a_head_from_outside_is_a_head():
+    with pytest.raises(ValueError, match=r"head 'math:sqrt' is <built-in function sqrt>, wanted a subclass"):
+        make("math:sqrt")
+
+
+@pytest.mark.parametrize("name", [":x", "math:"])
+def test_half_a_path(name):
+    with pytest.raises(UnknownNameError, match=f"unknown head '{name}'"):
+        make(name)
 
 
 def test_unknown_head():

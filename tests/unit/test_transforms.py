@@ -122,3 +122,13 @@ def test_only_the_mean_of_the_inverse_is_unbiased_for_random_returns(name, sign)
     assert decoded["mean_of_inverse"] == pytest.approx(sign * 50, abs=1e-3)  # 41 products of up to 200 in float32
     assert decoded["inverse_of_mean"] == pytest.approx(sign * inverse(forward(100) / 2), rel=1e-4)
     assert abs(decoded["inverse_of_mean"]) < 50 - 15
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_gradient_at_zero(name):
+    """1 for the identity and symlog; h'(0) = 1/2 + eps, and its inverse has the reciprocal."""
+    slope = {"identity": 1.0, "symlog": 1.0, "hyperbolic": 0.501}[name]
+    for function, expected in zip(TRANSFORMS[name], (slope, 1 / slope), strict=True):
+        x = torch.zeros(1, requires_grad=True)
+        (gradient,) = torch.autograd.grad(function(x).sum(), x)
+        assert gradient.item() == pytest.approx(expected, rel=1e-6)

@@ -1,0 +1,58 @@
+"""Several runs in processes of their own; the processes are stood in for, as tests/cli starts real ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents.experiments import jobs
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Commands that were started; the run in a directory called bad fails."""
+    commands = []
+
+    def run(command, *, stdout, **options):
+        commands.append(command)
+        run_dir = Path(command[command.index("--run-dir") + 1])
+        if run_dir.name == "bad":
+            stdout.write("first line\nerror: the last line\n")
+            stdout.flush()
+            return subprocess.CompletedProcess(command, 2)
+        (run_dir / "summary.json").write_text(json.dumps({"best_return": 12.34, "last_return": 5.0}))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(jobs.subprocess, "run", run)
+    return commands
+
+
+def test_each_gets_its_configuration_and_directory(small, tmp_path, started, capsys):
+    configs = [small(overrides={"seed": s}) for s in (1, 2, 3)]
+    run_dirs = [tmp_path / name for name in ("one", "bad", "three")]
+    assert jobs.train_all(configs, run_dirs, 1, tmp_path / "source") == 1
+    assert [c[:4] for c in started] == [[sys.executable, "-m", "agents", "train"]] * 3
+    for config, run_dir, command in zip(configs, run_dirs, started, strict=True):
+        assert json.loads(Path(command[4]).read_text()) == config.plain()
+        assert command[5:] == ["--run-dir", str(run_dir), "--init-from", str(tmp_path / "source")]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"   1 of 3  {run_dirs[0]}  best 12.3, last 5.0",
+        f"   2 of 3  {run_dirs[1]}  failed with exit code 2: error: the last line",
+        f"   3 of 3  {run_dirs[2]}  best 12.3, last 5.0",
+    ]
+
+
+def test_seeds_upwards_from_the_one_given(small, tmp_path, started):
+    assert jobs.train_seeds(small(overrides={"seed": 7}), 3, 2, tmp_path, None) == 0
+    seeds = sorted(json.loads(Path(c[4]).read_text())["seed"] for c in started)
+    assert seeds == [7, 8, 9]
+    assert all("--init-from" not in c for c in started)
+    assert len({c[6] for c in started}) == 3, "directories of their own"
+
+
+def test_a_failure_without_a_word(tmp_path):
+    (tmp_path / "log.txt").write_text("")
+    assert jobs.outcome(tmp_path, -9) == "failed with exit code -9: "
