@@ -13,7 +13,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 
 from agents import AGENTS
 from agents.learning.targets import TARGET_RULES
@@ -106,6 +115,13 @@ class EnvConfig(Table):
     )
     kwargs: dict[str, Any] = Field(default={}, description="keyword arguments for the environment")
 
+    @field_validator("support")
+    @classmethod
+    def ordered(cls, support: Any) -> Any:
+        if support != "auto" and not support[0] < support[1]:
+            raise ValueError("support must be 'auto' or v_min, v_max with v_min < v_max")
+        return support
+
 
 class AgentConfig(Table):
     name: str = Field(default="dqn", description=f"one of {', '.join(AGENTS)}, or `package.module:Name`")
@@ -191,7 +207,7 @@ class RunConfig(Table):
             config = cls.model_validate(dict(data))
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
+            key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
             raise ConfigError(f"{source}: {key}: {first['msg']}, got {first['input']!r}") from None
         if config.agent.target_rule not in TARGET_RULES:
             near = nearest(config.agent.target_rule, TARGET_RULES)

@@ -170,6 +170,8 @@ class DQN:
         """End the running episode of one environment as truncated at `obs` [*shape]."""
         self.replay.cut(env, obs)
         self.value_bias.discard(env)
+        if self.reward_scale is not None:
+            self.reward_scale.discard(env)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -44,8 +44,10 @@ class ObservationNormalizer(nn.Module):
 class RewardScale:
     """1 / std of the discounted return that runs forwards, G <- gamma G + r, as in SB3's VecNormalize.
 
-    It only divides: subtracting a mean would change the task.
+    It only divides: subtracting a mean would change the task. The deviation counts as MIN_STD at least.
     """
+
+    MIN_STD = 1e-4
 
     def __init__(self, num_envs: int, gamma: float):
         self.gamma, self.returns = gamma, np.zeros(num_envs)
@@ -63,7 +65,13 @@ class RewardScale:
 
     def factor(self) -> float:
         """What rewards are multiplied with; 1 until there is a spread."""
-        return 1.0 if self.sum_of_squares == 0 else (self.count / self.sum_of_squares) ** 0.5
+        if self.sum_of_squares == 0:
+            return 1.0
+        return 1 / max((self.sum_of_squares / self.count) ** 0.5, self.MIN_STD)
+
+    def discard(self, env: int) -> None:
+        """Forget the running return of one environment."""
+        self.returns[env] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in ("count", "mean", "sum_of_squares")}

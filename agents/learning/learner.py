@@ -66,6 +66,7 @@ class Learner:
         seed: int,
     ):
         self.online, self.target = online, copy.deepcopy(online).requires_grad_(False)
+        self.target.normalizer = online.normalizer  # both see observations the same way at all times
         self.td_loss = TDLoss(self.online, self.target, target_rule)
         self.optimizer = torch.optim.Adam(online.parameters(), lr=lr, eps=adam_eps, fused=True)
         self.max_grad_norm, self.target_tau = max_grad_norm, target_tau

@@ -152,10 +152,8 @@ class Run:
 
 def find_agent(name: str) -> type[DQN]:
     """An agent's class: one of AGENTS, an entry point of classyq.agents, or `package.module:Name`."""
-    group = "classyq.agents"
-    if ":" not in name and name not in registry.names(AGENTS, group):
-        raise registry.UnknownNameError("agent", name, registry.names(AGENTS, group))
-    return registry.resolve({}, AGENTS.get(name, name), kind="agent", group=group)
+    found = registry.resolve(AGENTS, name, kind="agent", group="classyq.agents")
+    return registry.resolve({}, found, kind="agent", group="") if isinstance(found, str) else found
 
 
 def differences(stored: RunConfig, given: RunConfig) -> list[str]:
