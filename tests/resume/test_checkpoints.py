@@ -283,3 +283,13 @@ def test_a_damaged_checkpoint_keeps_nothing_alive(trained):
         file_of(run_dir, step).unlink()
     checkpointer.prune()  # 360 and 400 need the ring of 150 rows
     assert sorted(p.name[2:14] for p in (run_dir / "replay").iterdir()) == [f"{s:012d}" for s in (180, 270, 360)]
+
+
+def test_the_old_file_is_never_written_to(tmp_path):
+    """A new one takes its name when it is whole: who holds the old one open, or is killed, still has all of it."""
+    path, link = tmp_path / "best.pt", tmp_path / "link"
+    checkpoint.save({"a": torch.zeros(3)}, path)
+    link.hardlink_to(path)
+    checkpoint.save({"a": torch.ones(3)}, path)
+    assert torch.load(link, weights_only=True)["a"].tolist() == [0, 0, 0]
+    assert torch.load(path, weights_only=True)["a"].tolist() == [1, 1, 1]
