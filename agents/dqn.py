@@ -74,6 +74,7 @@ class DQN:
         self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
         self.step = 0  # environment steps observed
         self.last_update: Update | None = None
+        self.shown: dict[str, Any] = {}  # of the last update before a checkpoint, until there is another one
 
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
@@ -137,13 +138,16 @@ class DQN:
         }
         if self.reward_scale is not None:
             scalars["replay/reward_scale"] = self.reward_scale.factor()
-        scalars |= self.value_bias.pop()
+        return scalars | self.value_bias.pop() | self.update_metrics()
+
+    def update_metrics(self) -> dict[str, float]:
+        """The part of `metrics` that is from the last update."""
         if self.last_update is None:
-            return scalars
+            return self.shown.get("metrics", {})
         with torch.no_grad():
             update = self.last_update
             diagnostics = update.prediction.diagnostics(update.goal)
-            scalars |= {f"value/{name}": float(value) for name, value in diagnostics.items()}
+            scalars = {f"value/{name}": float(value) for name, value in diagnostics.items()}
             scalars["losses/td_loss"] = float(update.loss)
             scalars["losses/td_error_abs"] = float(update.td_error.abs().mean())
             scalars["losses/q_values"] = float(update.prediction.mean().mean())
@@ -153,7 +157,7 @@ class DQN:
     def distributions(self) -> dict[str, Atoms]:
         """Return distributions of the last batch by TensorBoard tag: what was predicted, and what it should be."""
         if self.last_update is None:
-            return {}
+            return {tag: Atoms(*atoms) for tag, atoms in self.shown.get("distributions", {}).items()}
         prediction, goal = self.last_update.prediction, self.last_update.goal
         with torch.no_grad():
             return {
@@ -181,6 +185,10 @@ class DQN:
             "reward_scale": self.reward_scale and self.reward_scale.state_dict(),
             "value_bias": self.value_bias.state_dict(),
             "step": self.step,
+            "shown": {
+                "metrics": self.update_metrics(),
+                "distributions": {tag: list(atoms) for tag, atoms in self.distributions().items()},
+            },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -190,4 +198,4 @@ class DQN:
         if self.reward_scale is not None:
             self.reward_scale.load_state_dict(state["reward_scale"])
         self.value_bias.load_state_dict(state["value_bias"])
-        self.step = state["step"]
+        self.step, self.shown = state["step"], state["shown"]

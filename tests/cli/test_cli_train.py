@@ -177,15 +177,17 @@ def test_init_from(classyq, finished, short, monkeypatch):
 
 def test_several_seeds(classyq, finished, short, monkeypatch):
     """Two processes; every run starts with the weights of the run named, `last` though one of them is the last."""
+    Path("runs").rename("elsewhere")
+    finished = Path("elsewhere") / finished.relative_to("runs")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     result = classyq(
-        *("train", *short, "--seeds", "2", "--jobs", "2", "--seed", "5", "--init-from", "last", "--root", "runs"),
+        *("train", *short, "--seeds", "2", "--jobs", "2", "--seed", "5", "--init-from", "last", "--root", "elsewhere"),
         *("--exploration.epsilon_start", "0.5", "--evaluation.every_steps", "20", "--checkpoint.keep", "9"),
     )
     assert result.code == 0, result
     assert "1 of 2" in result.out
     assert "2 of 2" in result.out
-    new = sorted(p.parent for p in Path("runs").rglob("log.txt"))
+    new = sorted(p.parent for p in Path("elsewhere").rglob("log.txt"))
     assert [config_of(p)["seed"] for p in new] == [5, 6]
     source = load(finished).network.state_dict()
     for path in new:

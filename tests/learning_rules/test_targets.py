@@ -180,11 +180,17 @@ def test_a_batch_moves_with_what_it_has():
     assert all(t.device.type == "meta" for t in batch if t is not None)
 
 
-COMPILED = [(head, "double_q_learning") for head in HEADS] + [("hl_gauss", rule) for rule in TARGET_RULES]
+COMPILED = sorted({(head, "double_q_learning") for head in HEADS} | {("hl_gauss", rule) for rule in TARGET_RULES})
+TEN = [(head, rule) for head in ("mse", "hl_gauss", "c51", "quantile", "iqn") for rule in ("q_learning", "sarsa")]
 
 
-@pytest.mark.parametrize(("head", "rule"), sorted(set(COMPILED)))
-def test_compiled_is_eager(head, rule):
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own, in torch 2.13
+@pytest.mark.parametrize(
+    ("backend", "head", "rule"),
+    [("aot_eager", *pair) for pair in COMPILED]
+    + [pytest.param("inductor", *pair, marks=pytest.mark.slow) for pair in TEN],
+)
+def test_compiled_is_eager(backend, head, rule):
     """`fullgraph`: the loss, with its outputs, is one graph and breaks nowhere."""
     torch.manual_seed(0)
     td_loss = TDLoss(small_network(head), small_network(head), TARGET_RULES[rule])
@@ -193,7 +199,7 @@ def test_compiled_is_eager(head, rule):
     draws, target_draws = (td_loss.online.head.draw(4, generator, bootstrap=b) or None for b in (False, True))
     results = []
     torch._dynamo.reset()
-    for function in (td_loss, torch.compile(td_loss, backend="aot_eager", fullgraph=True)):
+    for function in (td_loss, torch.compile(td_loss, backend=backend, fullgraph=True)):
         td_loss.zero_grad()
         update = function(batch, draws, target_draws)
         update.loss.backward()

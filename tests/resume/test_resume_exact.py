@@ -121,7 +121,6 @@ def test_checkpoints_do_not_change_the_course(tiny, train_in_pieces, state_of, u
     assert table_of(tmp_path / "7") == table_of(tmp_path / f"{NEVER}")
 
 
-@pytest.mark.xfail(strict=True, reason="DQN.last_update, which the metrics are made of, is not in its state")
 def test_metrics_right_after_resuming(tiny, train_in_pieces, table_of, tmp_path):
     """A row of metrics that is due before the next update tells of the last one, made before the interruption."""
     config = tiny(overrides={"agent.replay_ratio": 0.1, "log.every_steps": 5})
