@@ -11,7 +11,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
 
 from pydantic import (
     BaseModel,
@@ -57,10 +57,18 @@ class Component(Table):
 def component_model(base: type[Component], name: str, options: Mapping[str, inspect.Parameter]) -> type[Component]:
     """The model of one component: a field for each option, with its annotation and default."""
     fields: dict[str, Any] = {
-        key: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
-        for key, p in options.items()
+        key: (field_type(p.annotation), ... if p.default is p.empty else p.default) for key, p in options.items()
     }
     return create_model(f"{base.__name__}:{name}", __base__=base, name=(Literal[name], name), **fields)  # pyright: ignore
+
+
+def field_type(annotation: Any) -> Any:
+    """An option's type as a field: anything where it has none, and one value may stand for a tuple of one."""
+    if annotation is inspect.Parameter.empty:
+        return Any
+    if get_origin(annotation) is tuple:
+        return Annotated[annotation, BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,))]
+    return annotation
 
 
 class HeadConfig(Component):

@@ -411,3 +411,9 @@ def test_the_schema_has_every_key_of_every_table(schema):
 def test_choices_in_descriptions_are_all_of_them():
     described = RunConfig.model_fields["agent"].annotation.model_fields["target_rule"].description
     assert all(rule in described for rule in TARGET_RULES)
+
+
+@pytest.mark.parametrize("given", [8, [8], (8,)])
+def test_one_value_may_stand_for_a_tuple_of_one(given):
+    config = RunConfig.preset("cartpole", {"torso.hidden": given})
+    assert config.torso.model_dump()["hidden"] == (8,)
