@@ -104,7 +104,8 @@ def report(name: str, root: Path, command: str) -> str:
         f"*best* is the greedy mean return over {episodes} episodes of the policy that evaluated best in training, on "
         "episodes that had no part in choosing it; *last* is that of the last policy "
         f"({config.evaluation.num_episodes} episodes). "
-        f"*solved* counts seeds whose best reaches {study.threshold:g}. No seed was left out; the configuration was tuned on seeds from 101 upwards.",
+        f"*solved* counts seeds whose best reaches {study.threshold:g}. No seed was left out; the configuration "
+        "was tuned on seeds from 101 upwards.",
         "",
         f"![learning curves]({name}.png)",
         "",
