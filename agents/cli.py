@@ -19,7 +19,7 @@ app.add_typer(runs_app, name="runs")
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run's directory, or `last`")]
 Root = Annotated[Path, typer.Option(help="where runs are")]
 
-SHORT = {"env": "env.id", "head": "head.name", "torso": "torso.name", "agent": "agent.name", "support": "env.support"}
+SHORT = {"env": "env.id", "head": "head.name", "torso": "torso.name", "agent": "agent.name"}
 
 
 class Listed(StrEnum):
@@ -146,12 +146,13 @@ def resume(
     from agents.config import RunConfig
     from agents.running.checkpoint import found
     from agents.running.runs import resolve_run
+    from agents.running.trainer import finished_summary
 
     path = resolve_run(name, root)
     config = RunConfig.preset(str(path / "config.json"))
     if not found(path):
         typer.echo(f"{path} has no checkpoint yet: it begins again")
-    elif checkpoint is None and int(found(path)[-1].stem.removeprefix("step-")) >= config.steps:
+    elif checkpoint is None and finished_summary(path) is not None:
         typer.echo(f"{path} is finished: all {config.steps:,} steps are made")
         return
     run(config, path, resume_from=checkpoint)
@@ -249,10 +250,11 @@ def main() -> None:
         from agents.config import ConfigError
         from agents.replay.memory import ReplayTooLargeError
         from agents.running.checkpoint import CheckpointError
+        from agents.running.run import DivergedError
         from envs import UnknownEnvironment
         from value_heads.registry import UnknownNameError
 
-        known = (ConfigError, CheckpointError, ReplayTooLargeError, UnknownEnvironment, UnknownNameError)
+        known = (ConfigError, CheckpointError, DivergedError, ReplayTooLargeError, UnknownEnvironment, UnknownNameError)
         if not isinstance(error, known):
             raise
         typer.echo(f"error: {error}", err=True)

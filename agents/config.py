@@ -1,116 +1,37 @@
 """Configuration: frozen models, one complete TOML per recipe, dotted overrides, errors that name the nearest key.
 
-Counts of environment steps end in _steps, of optimiser updates in _updates. The options of a head (torso, output
-layer) are the keyword arguments of its class, so a new one needs no entry here.
+Counts of environment steps end in _steps, of optimiser updates in _updates.
 """
 
 import copy
 import difflib
-import inspect
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_origin
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializeAsAny,
-    ValidationError,
-    create_model,
-    field_validator,
-)
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from agents import AGENTS
+from agents.components import (
+    COMPONENTS,
+    Component,
+    HeadConfig,
+    OutputLayerConfig,
+    Table,
+    TorsoConfig,
+    chosen,
+    component_schemas,
+    parse_component,
+)
 from agents.learning.targets import TARGET_RULES
-from agents.networks.output_layers import OUTPUT_LAYERS
-from agents.networks.torsos import TORSOS
-from value_heads import HEADS, head_options
-from value_heads.registry import names, options_of, resolve
 
-PRESETS = next(p for p in (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs") if p.is_dir())
+PRESETS = next(p for p in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if p.is_dir())
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key, what was given and what is allowed."""
-
-
-class Table(BaseModel):
-    """One table of the configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Component(Table):
-    """A part that is chosen by name; a subclass made for each name has its options."""
-
-    name: str
-
-    def __eq__(self, other: object) -> bool:
-        """Equal options: the class says nothing, as every configuration makes its own."""
-        return isinstance(other, Component) and self.model_dump() == other.model_dump()
-
-
-def component_model(base: type[Component], name: str, options: Mapping[str, inspect.Parameter]) -> type[Component]:
-    """The model of one component: a field for each option, with its annotation and default."""
-    fields: dict[str, Any] = {
-        key: (field_type(p.annotation), ... if p.default is p.empty else p.default) for key, p in options.items()
-    }
-    return create_model(f"{base.__name__}:{name}", __base__=base, name=(Literal[name], name), **fields)  # pyright: ignore
-
-
-def field_type(annotation: Any) -> Any:
-    """An option's type as a field: anything where it has none, and one value may stand for a tuple of one."""
-    if annotation is inspect.Parameter.empty:
-        return Any
-    if get_origin(annotation) is tuple:
-        return Annotated[annotation, BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,))]
-    return annotation
-
-
-class HeadConfig(Component):
-    """The value head; `classyq list heads` shows the names, the options depend on the name."""
-
-
-class TorsoConfig(Component):
-    """The encoder of observations; `auto` is `cnn` for images and `mlp` for anything else."""
-
-
-class OutputLayerConfig(Component):
-    """What maps features to actions x outputs; `hidden` is the width of the layer before it."""
-
-
-def head_model(table: Mapping[str, Any]) -> type[Component]:
-    choices = {k: table[k] for k in ("encoding", "loss") if isinstance(table.get(k), str)}
-    return component_model(HeadConfig, table["name"], head_options(table["name"], **choices))
-
-
-def torso_model(table: Mapping[str, Any]) -> type[Component]:
-    if table["name"] == "auto":
-        return component_model(TorsoConfig, "auto", {})
-    torso = resolve(TORSOS, table["name"], kind="torso", group="classyq.torsos")
-    return component_model(TorsoConfig, table["name"], options_of(torso))
-
-
-def output_layer_model(table: Mapping[str, Any]) -> type[Component]:
-    layer = resolve(OUTPUT_LAYERS, table["name"], kind="output layer", group="classyq.output_layers")
-    return component_model(OutputLayerConfig, table["name"], options_of(layer))
-
-
-COMPONENTS = {"head": head_model, "torso": torso_model, "output_layer": output_layer_model}
-
-
-def parse_component(key: str) -> BeforeValidator:
-    """Validates a table of `key` with the model that belongs to its name."""
-    return BeforeValidator(lambda v: v if isinstance(v, Component) else COMPONENTS[key](v).model_validate(v))
-
-
-def chosen(name: str) -> Any:
-    """A component's default, expanded to all its options."""
-    return Field(default={"name": name}, validate_default=True)
 
 
 class EnvConfig(Table):
@@ -308,14 +229,7 @@ def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 def json_schema() -> dict[str, Any]:
     """A JSON schema for editors, with the options of every built-in component."""
     schema = RunConfig.model_json_schema()
-    choices: dict[str, list[str]] = {
-        "head": names(HEADS, "classyq.heads"),
-        "torso": ["auto", *TORSOS],
-        "output_layer": [*OUTPUT_LAYERS],
-    }
-    for key, options in choices.items():
-        models = [COMPONENTS[key]({"name": name}).model_json_schema() for name in options]
-        schema["properties"][key] = {"anyOf": [{"enum": options}, *models]}
+    schema["properties"] |= component_schemas()
     return schema
 
 

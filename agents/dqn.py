@@ -3,11 +3,12 @@
 N environments, A actions.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
+from agents.agent import Transition
 from agents.config import RunConfig
 from agents.exploration import EpsilonGreedy
 from agents.learning.learner import Learner, Update
@@ -19,18 +20,6 @@ from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
 from value_heads import Atoms
-
-
-class Transition(NamedTuple):
-    """One decision in each environment, and what it led to: arrays [N, ...], rewards raw."""
-
-    obs: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    next_obs: np.ndarray
-    next_mask: np.ndarray | None
 
 
 class DQN:
@@ -55,7 +44,8 @@ class DQN:
             target_tau=agent.target_tau,
             seed=child_seed(config.seed, "learner"),
         )
-        is_stack = len(spec.obs_shape) >= 3 or config.env.frame_stack is not None
+        looks_like_a_stack = len(spec.obs_shape) >= 3 and spec.obs_shape[0] < min(spec.obs_shape[1:])
+        is_stack = looks_like_a_stack or config.env.frame_stack is not None
         self.replay = UniformReplay(
             config.replay.capacity_steps,
             self.num_envs,
@@ -93,7 +83,7 @@ class DQN:
         with self.stopwatch("add"):
             self.replay.add(t.obs, t.action, reward, t.terminated, done, t.next_obs, t.next_mask)
             if self.online.normalizer is not None:
-                self.online.normalizer.update(torch.from_numpy(t.next_obs).to(self.device))
+                self.online.normalizer.update(torch.from_numpy(t.obs).to(self.device))
         self.value_bias.update(self.predicted, reward * self.reward_factor(), t.terminated, done)
         self.step += self.num_envs
         for _ in range(self.updates_due()):
@@ -111,10 +101,13 @@ class DQN:
         """What rewards are multiplied with when they are learned from."""
         return 1.0 if self.reward_scale is None else self.reward_scale.factor()
 
+    def first_update_after(self) -> int:
+        """Environment steps before the first update: as configured, and until replay has a whole transition."""
+        return max(self.config.agent.learn_after_steps, (self.config.agent.n_step + 1) * self.num_envs)
+
     def updates_due(self) -> int:
         """How many updates the steps so far have earned, less those made."""
-        agent = self.config.agent
-        earned = (self.step - agent.learn_after_steps) * agent.replay_ratio
+        earned = (self.step - self.first_update_after()) * self.config.agent.replay_ratio
         return max(0, int(earned + 1e-9) - self.learner.num_updates) if len(self.replay) else 0
 
     def update(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class ObservationNormalizer(nn.Module):
-    """(obs - mean) / std per element, from all observations seen in training; clipped to [-10, 10].
+    """(obs - mean) / std per element, from all observations acted on in training; clipped to [-10, 10].
 
     `update` merges a batch by the pairwise formula of Chan et al. 1983; statistics are float64 inside.
     """
@@ -44,7 +44,7 @@ class ObservationNormalizer(nn.Module):
 class RewardScale:
     """1 / std of the discounted return that runs forwards, G <- gamma G + r, as in SB3's VecNormalize.
 
-    It only divides: subtracting a mean would change the task. The deviation counts as MIN_STD at least.
+    It does not clip, and it only divides: subtracting a mean would change the task. The deviation is MIN_STD at least.
     """
 
     MIN_STD = 1e-4

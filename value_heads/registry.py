@@ -49,5 +49,5 @@ def resolve(registry: Mapping[str, Any], name: str, *, kind: str, group: str) ->
 
 def options_of(component: Any) -> dict[str, inspect.Parameter]:
     """The options of a component: the keyword-only parameters of its constructor, with their defaults."""
-    parameters = inspect.signature(component).parameters.values()
+    parameters = inspect.signature(component, eval_str=True).parameters.values()
     return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -36,7 +36,10 @@ def symexp(x: Tensor) -> Tensor:
 
 
 def signed_hyperbolic(x: Tensor) -> Tensor:
-    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x, eps = 1e-3. Source: Pohlen et al. 2018, Prop. A.2."""
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x, eps = 1e-3.
+
+    Source: Pohlen et al. 2018, Prop. A.2 (with eps = 1e-2); this eps as in R2D2 (Kapturowski et al. 2019) and MuZero.
+    """
     return odd(lambda y: torch.sqrt(y + 1) - 1, x) + HYPERBOLIC_EPS * x
 
 

@@ -1,4 +1,8 @@
-"""Is the agent too optimistic? Predicted value at an episode's start minus the return that followed."""
+"""Is the agent too optimistic? Predicted value at an episode's start minus the return that followed.
+
+The value is that of the greedy policy, the return that of the exploring one: a perfect prediction shows a bias above 0
+while epsilon is large.
+"""
 
 from typing import Any
 

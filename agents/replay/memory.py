@@ -1,4 +1,8 @@
-"""Memory of a replay, computed and compared with what is free before anything is allocated."""
+"""Memory of a replay, computed and compared with what is free before anything is allocated.
+
+What is computed first is the rows. The final observations of episodes come on top as they happen, one or two for each
+episode in the ring, and are checked when their ring grows.
+"""
 
 import psutil
 import torch

@@ -94,10 +94,11 @@ class ObservationStore:
         live = self.final_slot[self.final_slot >= 0]
         self.oldest_final = int(live.min()) if len(live) else self.num_finals
         needed = self.num_finals + count - self.oldest_final
-        if needed * 2 > len(self.finals):
+        if needed > 0.75 * len(self.finals):
             slots = torch.arange(self.oldest_final, self.num_finals, device=self.device)
             kept = self.finals[slots % len(self.finals)]
-            self.finals = torch.zeros(4 * needed, *self.frame_shape, dtype=self.finals.dtype, device=self.device)
+            check_fits(2 * needed, 1, kept[:1].nbytes or 1, self.device)
+            self.finals = torch.zeros(2 * needed, *self.frame_shape, dtype=self.finals.dtype, device=self.device)
             self.finals[slots % len(self.finals)] = kept
 
     def read(self, row: Tensor, env: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ class UniformReplay:
     """The last `capacity_steps` transitions, each equally likely to be sampled.
 
     Args:
-        capacity_steps: transitions kept, over all environments (rounded up to whole rows).
+        capacity_steps: transitions kept, over all environments (rounded up to whole rows). The newest n_step rows, and
+            the oldest that lack a frame of their stack, cannot be sampled.
         obs_shape, obs_dtype: of one observation.
         num_actions: given where the environment says which actions are legal, to keep those masks.
         n_step, gamma: rewards are summed over up to n_step steps, and the discount is gamma**(steps realised).

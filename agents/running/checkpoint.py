@@ -1,9 +1,9 @@
 """Checkpoints: tensors and plain Python, written whole or not at all.
 
 A run directory holds
-    checkpoints/step-000020000.pt   everything but the rows of the replay, and the names of the segments it needs
-    replay/000010000-000020000.pt   the replay's rows of those absolute numbers, written once, never changed
-    best.pt                         the policy that evaluated best
+    checkpoints/step-000020000.pt    everything but the rows of the replay, and the names of the segments it needs
+    replay/1-000010000-000020000.pt  rows 10,000 to 20,000 of the replay in layout 1, written once, never changed
+    best.pt                          the policy that evaluated best
 """
 
 import contextlib

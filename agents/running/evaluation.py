@@ -20,7 +20,7 @@ class Policy:
         self.network, self.config, self.spec = network, config, spec
 
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        """Greedy actions, int64: observations [N, *shape] -> [N], or one observation [*shape] -> a 0-d array."""
+        """Greedy actions, int64: observations [N, *shape] -> [N], or one observation [*shape] -> one action."""
         if obs.shape == self.spec.obs_shape:
             return self.act(obs[None], None if mask is None else mask[None])[0]
         legal = None if mask is None else torch.from_numpy(mask).to(self.device)

@@ -47,9 +47,7 @@ class MetricsWriter:
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         writer.writerows(self.rows)
-        partial = self.csv_path.with_suffix(".partial")
-        partial.write_text(text.getvalue(), newline="", encoding="utf-8")
-        partial.replace(self.csv_path)
+        write_whole(self.csv_path, text.getvalue())
 
     def write_histogram(self, tag: str, step: int, atoms: Atoms) -> None:
         """The mean of a batch of return distributions, atoms [B, K], on the axis of returns."""
@@ -78,13 +76,20 @@ class MetricsWriter:
         self.board.close()
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write so that `path` holds either what it held or all of `text`."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, newline="", encoding="utf-8")
+    partial.replace(path)
+
+
 def batch_histogram(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
     """(edges [m+1], mass [m]) of atoms [B, K] averaged over the batch; mass sums to 1.
 
-    Where all rows have the same values (a bin head) every value gets the bin around it; otherwise 51 even bins.
+    Where all rows have the same increasing values (a bin head) each gets the bin around it; otherwise 51 even bins.
     """
     values, probs = atoms.values.double().cpu().numpy(), atoms.probs.double().cpu().numpy()
-    if values.shape[1] > 1 and (values == values[0]).all():
+    if values.shape[1] > 1 and (values == values[0]).all() and (np.diff(values[0]) > 0).all():
         middle = (values[0][1:] + values[0][:-1]) / 2
         edges = np.concatenate([[2 * values[0][0] - middle[0]], middle, [2 * values[0][-1] - middle[-1]]])
         return edges, probs.mean(0)

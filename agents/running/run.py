@@ -4,6 +4,9 @@ Everything that does is in `Run.state_dict`, so a resumed run is equal to one th
 on a CPU.
 """
 
+import copy
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,8 @@ import psutil
 import torch
 
 from agents import AGENTS
+from agents.agent import Agent, Transition
 from agents.config import RunConfig
-from agents.dqn import DQN, Transition
 from agents.networks.qnetwork import EnvSpec
 from agents.running import checkpoint, evaluation
 from agents.running.metrics import flatten
@@ -24,6 +27,10 @@ from envs import EpisodeStatistics, VectorEnv, make_vector
 from value_heads import registry
 
 SATURATION_ALARM = 0.02
+
+
+class DivergedError(RuntimeError):
+    """Training that cannot go on because the loss is no number any more."""
 
 
 class Run:
@@ -41,7 +48,8 @@ class Run:
         self.checkpointer = checkpoint.Checkpointer(run_dir, config.checkpoint.keep)
         self.step = 0
         self.episodes: list[tuple[float, int]] = []  # (return, length) finished since the last log
-        self.best_score = -float("inf")
+        self.best: dict[str, Any] | None = None  # what best.pt holds: step, score and policy
+        self.seconds = 0.0  # of earlier sessions
         self.last_return: float | None = None
         self.saturated = False
 
@@ -69,6 +77,11 @@ class Run:
             row["charts/episodic_length"] = float(np.mean([n for _, n in self.episodes]))
         self.episodes = []
         row |= self.agent.metrics()
+        if not math.isfinite(row.get("losses/td_loss", 0.0)):
+            raise DivergedError(
+                f"the loss is {row['losses/td_loss']} at step {self.step:,}: lower agent.lr, or give "
+                f"agent.max_grad_norm; the checkpoints in {self.run_dir} are from before"
+            )
         row |= {f"time/{part}": share for part, share in self.stopwatch.shares().items()}
         return row | {"sys/rss_gb": psutil.Process().memory_info().rss / 1e9}
 
@@ -93,20 +106,27 @@ class Run:
             epsilon=settings.epsilon,
         )
         self.last_return = result.mean
-        if result.mean >= self.best_score:
-            self.best_score = result.mean
-            header = {"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "step": self.step}
-            checkpoint.save(
-                header | {"score": result.mean, "policy": self.policy.state_dict()}, self.run_dir / "best.pt"
-            )
+        if self.best is None or result.mean >= self.best["score"]:
+            policy = copy.deepcopy(self.policy.state_dict())
+            self.best = {"step": self.step, "score": result.mean, "policy": policy}
+            self.save_best()
         cut = f", {result.num_cut} cut at evaluation.max_steps" if result.num_cut else ""
         self.reporter.say(
             f"eval   step {self.step:,}: {result.mean:.1f} ± {result.std:.1f} ({len(result.returns)} episodes, "
-            f"epsilon {settings.epsilon:g}{cut})   best so far {self.best_score:.1f}"
+            f"epsilon {settings.epsilon:g}{cut})   best so far {self.best['score']:.1f}"
         )
         return {"eval/episodic_return": result.mean, "eval/episodic_length": float(np.mean(result.lengths))}
 
+    def save_best(self) -> None:
+        """Let best.pt hold the best policy so far; on resume that takes back one of a future that was given up."""
+        path = self.run_dir / "best.pt"
+        if self.best is None:
+            path.unlink(missing_ok=True)
+        else:
+            checkpoint.save({"format": checkpoint.FORMAT, "version": checkpoint.VERSION} | self.best, path)
+
     def save(self) -> Path:
+        """Write a checkpoint."""
         return self.checkpointer.save(self.step, self.state_dict(), self.agent.replay)
 
     def state_dict(self) -> dict[str, Any]:
@@ -117,9 +137,10 @@ class Run:
             "obs": torch.from_numpy(self.obs),
             "statistics": self.statistics.state_dict(),
             "episodes": self.episodes,
-            "best_score": self.best_score,
+            "best": self.best,
             "last_return": self.last_return,
             "saturated": self.saturated,
+            "clock": {"seconds": self.seconds, "parts": dict(self.stopwatch.seconds)},
         }
 
     def load(self, path: Path) -> None:
@@ -132,9 +153,12 @@ class Run:
         self.statistics.load_state_dict(state["statistics"])
         self.restore_environments(state["venv"], state["obs"].numpy())
         self.episodes = [(r, n) for r, n in state["episodes"]]
-        self.best_score, self.last_return = state["best_score"], state["last_return"]
+        self.best, self.last_return = state["best"], state["last_return"]
         self.step, self.saturated = state["step"], state["saturated"]
+        self.seconds, self.stopwatch.seconds = state["clock"]["seconds"], state["clock"]["parts"]
         self.checkpointer.give_up_after(self.step)
+        (self.run_dir / "summary.json").unlink(missing_ok=True)
+        self.save_best()
 
     def restore_environments(self, state: dict[str, Any], obs: np.ndarray) -> None:
         """Replay every current episode; where that leads elsewhere, it ends as truncated at the stored `obs`."""
@@ -150,7 +174,7 @@ class Run:
         self.obs = self.venv.reset_done(np.zeros(self.config.env.num_envs, bool))
 
 
-def find_agent(name: str) -> type[DQN]:
+def find_agent(name: str) -> Callable[..., Agent]:
     """An agent's class: one of AGENTS, an entry point of classyq.agents, or `package.module:Name`."""
     found = registry.resolve(AGENTS, name, kind="agent", group="classyq.agents")
     return registry.resolve({}, found, kind="agent", group="") if isinstance(found, str) else found

@@ -10,8 +10,6 @@ from typing import NamedTuple
 from agents.config import ConfigError, RunConfig, nearest
 from agents.running import checkpoint
 
-ROOT = Path("runs")
-
 
 class RunInfo(NamedTuple):
     """A run as `classyq runs` lists it."""

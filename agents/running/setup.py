@@ -9,6 +9,7 @@ import gymnasium
 import torch
 
 from agents.config import ConfigError, RunConfig
+from agents.running.metrics import write_whole
 from agents.running.progress import Reporter
 from agents.running.run import Run, differences
 from agents.running.support import resolve_support
@@ -23,7 +24,9 @@ def resolve(config: RunConfig, run_dir: Path) -> tuple[RunConfig, str]:
         device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
         return resolve_support(config.with_overrides({"device": device}))
     stored = RunConfig.preset(str(path))
-    given = config.with_overrides({"env.support": list(stored.env.support), "device": stored.device})
+    left_open = {"env.support": list(stored.env.support)} if config.env.support == "auto" else {}
+    left_open |= {"device": stored.device} if config.device == "auto" else {}
+    given = config.with_overrides(left_open)
     if changed := differences(stored, given):
         raise ConfigError(
             f"{run_dir} is a run with another {', '.join(changed)}; to go on with it: classyq resume {run_dir}; "
@@ -56,17 +59,15 @@ def store(config: RunConfig, run_dir: Path, support_source: str) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     versions = {name: importlib.metadata.version(name) for name in VERSIONS}
     notes = {"versions": versions, "python": platform.python_version(), "support": support_source}
-    (run_dir / "run.json").write_text(json.dumps(notes, indent=1), encoding="utf-8")
-    partial = run_dir / "config.partial"
-    partial.write_text(json.dumps(config.plain(), indent=1), encoding="utf-8")
-    partial.replace(run_dir / "config.json")
+    write_whole(run_dir / "run.json", json.dumps(notes, indent=1))
+    write_whole(run_dir / "config.json", json.dumps(config.plain(), indent=1))
 
 
 def describe(config: RunConfig, run: Run, support_source: str) -> str:
     """What is about to happen, with the derived values."""
     agent, (low, high) = config.agent, config.env.support
     options = ", ".join(f"{k} {v}" for k, v in config.head.model_dump(exclude={"name"}).items())
-    updates = int(max(0, config.steps - agent.learn_after_steps) * agent.replay_ratio)
+    updates = int(max(0, config.steps - run.agent.first_update_after()) * agent.replay_ratio)
     uses = agent.replay_ratio * agent.batch_size
     weights = sum(p.numel() for p in run.agent.online.parameters())
     spec = run.spec

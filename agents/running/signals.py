@@ -6,7 +6,7 @@ from types import FrameType
 from typing import Self
 
 EXIT_INTERRUPTED = 130  # a person pressed Ctrl-C
-EXIT_REQUEUE = 85  # a scheduler asked: run the same command again to go on
+EXIT_REQUEUE = 85  # a scheduler asked: `classyq resume RUN` goes on, or the same command with the same --run-dir
 
 
 class StopRequest:

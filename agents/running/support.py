@@ -14,9 +14,10 @@ PROBE_STEPS = 2_000
 def resolve_support(config: RunConfig) -> tuple[RunConfig, str]:
     """The configuration with numbers in env.support, and in words where they are from.
 
-    With rewards clipped to [-c, c] it is +-c / (1 - gamma), the largest return there is. An environment that knows
-    its range has it as `return_range`; a tenth is added on both sides. Otherwise random play for PROBE_STEPS steps,
-    in environments and with seeds of its own, gives `envs.value_range.suggest_support`.
+    With normalised rewards, whose returns have a deviation of about 1, it is [-10, 10]. With rewards clipped to
+    [-c, c] it is +-c / (1 - gamma), the largest return there is. An environment that knows its range has it as
+    `return_range`; a tenth is added on both sides. Otherwise random play for PROBE_STEPS steps, in environments and
+    with seeds of its own, gives `envs.value_range.suggest_support`.
     """
     support, agent = config.env.support, config.agent
     if support != "auto":
@@ -32,9 +33,20 @@ def resolve_support(config: RunConfig) -> tuple[RunConfig, str]:
         raise ConfigError(f"env: {error}") from error
 
 
+def known_range(env: gymnasium.Env) -> tuple[float, float] | None:
+    """The `return_range` of an environment, unless a wrapper changes its rewards. Closes it."""
+    known = getattr(env.unwrapped, "return_range", None)
+    wrapped = env
+    while isinstance(wrapped, gymnasium.Wrapper):
+        known = None if isinstance(wrapped, gymnasium.RewardWrapper) else known
+        wrapped = wrapped.env
+    env.close()
+    return known
+
+
 def probe(config: RunConfig) -> tuple[RunConfig, str]:
     """Ask the environment: what it says of itself, or what random play shows."""
-    known = getattr(make_env(config.env.id, kwargs=config.env.kwargs).unwrapped, "return_range", None)
+    known = known_range(make_env(config.env.id, kwargs=config.env.kwargs))
     if known is not None:
         margin = 0.1 * (known[1] - known[0])
         return config.with_overrides({"env.support": [known[0] - margin, known[1] + margin]}), "auto: the environment"

@@ -1,5 +1,6 @@
 """One run from beginning to end: one loop, with metrics, evaluation and checkpoints around it."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from agents.config import ConfigError, RunConfig
 from agents.running import checkpoint, evaluation
-from agents.running.metrics import MetricsWriter
+from agents.running.metrics import MetricsWriter, write_whole
 from agents.running.progress import Reporter, Silent
 from agents.running.run import Run
 from agents.running.setup import build, describe, resolve, store
@@ -26,7 +27,7 @@ class Summary(NamedTuple):
     exit_code: int  # 0, or why it stopped early (agents.running.signals)
     best_return: float | None  # of the best policy, on episodes that did not choose it
     last_return: float | None  # of the last policy, at its last evaluation
-    seconds: float
+    seconds: float  # over all sessions, without the score at the end
     time_logging: float  # share of the time
 
 
@@ -52,6 +53,8 @@ def train(
     reporter = reporter or Silent(config.steps)
     torch.set_num_threads(config.num_threads)
     config, support_source = resolve(config, run_dir)
+    if resume_from is None and (earlier := finished_summary(run_dir)) is not None:
+        return earlier
     checkpoints = [Path(resume_from)] if resume_from else checkpoint.found(run_dir)[-1:]
     run = build(config, run_dir, reporter)
     if checkpoints:
@@ -67,22 +70,28 @@ def train(
     metrics = MetricsWriter(run_dir, run.step if checkpoints else None)
     if not checkpoints:
         metrics.write_hparams(config.plain(), "eval/episodic_return")
-    with StopRequest() as stop, reporter:
+    with StopRequest() as stop, reporter, contextlib.closing(metrics), contextlib.closing(run.venv):
         loop(run, metrics, stop)
+        run.seconds += time.perf_counter() - start
         path = run.save()
-    metrics.close()
-    run.venv.close()
-    finished = run.step >= config.steps
-    if not finished:
-        reporter.say(f"stopped at step {run.step:,}, saved as {path}\ngo on  classyq resume {run_dir}")
-    best = final_score(run) if finished else None
-    seconds = time.perf_counter() - start
-    shares = run.stopwatch.shares()
-    summary = Summary(
-        run_dir, run.step, finished, stop.exit_code(), best, run.last_return, seconds, shares.get("log", 0.0)
-    )
-    (run_dir / "summary.json").write_text(json.dumps(summary._asdict() | {"run_dir": str(run_dir)}, indent=1))
+        finished = run.step >= config.steps
+        if not finished:
+            reporter.say(f"stopped at step {run.step:,}, saved as {path}\ngo on  classyq resume {run_dir}")
+        best = final_score(run) if finished else None
+    code = 0 if finished else stop.exit_code()
+    logging = run.stopwatch.shares().get("log", 0.0)
+    summary = Summary(run_dir, run.step, finished, code, best, run.last_return, run.seconds, logging)
+    write_whole(run_dir / "summary.json", json.dumps(summary._asdict() | {"run_dir": str(run_dir)}, indent=1))
     return summary
+
+
+def finished_summary(run_dir: Path) -> Summary | None:
+    """How a run ended that made all its steps and was scored; None for any other."""
+    path = run_dir / "summary.json"
+    if not path.is_file():
+        return None
+    summary = Summary(**json.loads(path.read_text(encoding="utf-8")) | {"run_dir": run_dir})
+    return summary if summary.finished else None
 
 
 def loop(run: Run, metrics: MetricsWriter, stop: StopRequest) -> None:
@@ -120,11 +129,17 @@ def start_with_weights_of(source: Path | str, run: Run) -> None:
     """Begin with the weights of the best policy of another run.
 
     Raises:
-        ConfigError: where its network is not like that of `run`.
+        ConfigError: where its network is not like that of `run`, or its outputs mean something else.
     """
-    weights = evaluation.load(source).network.state_dict()
+    policy = evaluation.load(source)
+    theirs, ours = policy.config, run.config
+    if (theirs.head, theirs.env.support) != (ours.head, ours.env.support):
+        raise ConfigError(
+            f"the weights of {source} belong to head {theirs.head} with support {theirs.env.support}; this run has "
+            f"{ours.head} with {ours.env.support}, for which they mean something else"
+        )
     try:
-        run.agent.load_weights(weights)
+        run.agent.load_weights(policy.network.state_dict())
     except RuntimeError as error:
         raise ConfigError(f"the weights of {source} do not fit the network of this run: {error}") from error
 

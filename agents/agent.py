@@ -1,0 +1,61 @@
+"""What a run wants of an agent. N environments, A actions."""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from agents.networks.qnetwork import QNetwork
+from agents.replay.uniform import UniformReplay
+from value_heads import Atoms
+
+
+class Transition(NamedTuple):
+    """One decision in each environment, and what it led to: arrays [N, ...], rewards raw."""
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    next_obs: np.ndarray
+    next_mask: np.ndarray | None
+
+
+class Agent(Protocol):
+    """Built as `Agent(config, spec, stopwatch)`; one class for each regime of data."""
+
+    online: QNetwork
+    replay: UniformReplay
+
+    def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
+        ...
+
+    def observe(self, t: Transition) -> None:
+        """Take one decision of every environment in, and learn as much as is due."""
+        ...
+
+    def first_update_after(self) -> int:
+        """Environment steps before the first update."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Scalars by TensorBoard tag."""
+        ...
+
+    def distributions(self) -> dict[str, Atoms]:
+        """Return distributions by TensorBoard tag, atoms [B, K]."""
+        ...
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Begin with the weights of another network of the same shape."""
+        ...
+
+    def cut(self, env: int, obs: np.ndarray) -> None:
+        """End the running episode of one environment as truncated at `obs` [*shape]."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
