@@ -250,3 +250,8 @@ def test_clipped_share_weighs_atoms_by_their_mass():
     assert seen["frac_target_high"].item() == pytest.approx(0.3)
     assert seen["frac_target_clipped"].item() == pytest.approx(0.4)
     np.testing.assert_allclose(prediction.target_distribution(target).mean().item(), -0.1 - 0.2 + 0.3, atol=1e-6)
+
+
+def test_two_bins_do_not_start_out_of_reach():
+    """e^-4 between neighbours: 0 on [0, 100] starts at 100 / (1 + e^4) = 1.80, where a logit still learns."""
+    assert start("bce", (0, 100)) == pytest.approx(100 / (1 + math.exp(4)), rel=1e-5)
