@@ -1,5 +1,6 @@
 """The command `classyq`. Modules that need torch are imported inside the commands, so that help is quick."""
 
+import json
 import sys
 import tomllib
 from enum import StrEnum
@@ -12,7 +13,12 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from agents.config import RunConfig
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 runs_app = typer.Typer(help="List runs with their size, or delete one.", invoke_without_command=True)
 app.add_typer(runs_app, name="runs")
 
@@ -83,11 +89,14 @@ def train(
     seeds: Annotated[int, typer.Option(min=1, help="train this many seeds, from --seed upwards")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="how many of them at once")] = 1,
     init_from: Annotated[str | None, typer.Option(metavar="RUN", help="start with the weights of a run")] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="directory of the run, instead of a new one")] = None,
+    run_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="directory of the run, instead of a new one")
+    ] = None,
     root: Root = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would happen, and stop")] = False,
 ) -> None:
-    """Train an agent. Any setting can be given as --table.key VALUE, for example --agent.lr 1e-4 --head.num_bins 101.
+    """Train an agent. Any setting can be given as --table.key VALUE, for example --agent.lr 1e-4 --head.num_bins 101;
+    --dry-run shows them all. The same command with the same --run-dir goes on with that run.
 
     Without a preset it is `cartpole`; with --env but no preset, the defaults for any environment.
     """
@@ -111,7 +120,9 @@ def train(
         from agents.experiments.jobs import train_seeds
 
         raise SystemExit(train_seeds(config, seeds, jobs, root, start_from))
-    run(config, run_dir or new_run_dir(config, root), init_from=start_from)
+    if run_dir == "":
+        raise ConfigError("--run-dir is empty")
+    run(config, Path(run_dir) if run_dir else new_run_dir(config, root), init_from=start_from)
 
 
 def run(config: "RunConfig", run_dir: Path, **options: Any) -> NoReturn:
@@ -128,12 +139,16 @@ def run(config: "RunConfig", run_dir: Path, **options: Any) -> NoReturn:
 
 
 def say_what_would_happen(config: "RunConfig") -> None:
+    from agents.running.metrics import flatten
     from agents.running.progress import Silent
     from agents.running.setup import build, describe, resolve
 
     nowhere = Path("(a new directory)")
     config, source = resolve(config, nowhere)
     typer.echo(describe(config, build(config, nowhere, Silent(config.steps)), source))
+    typer.echo("settings")
+    for key, value in flatten(config.plain()).items():
+        typer.echo(f"  {key} = {json.dumps(value)}")
 
 
 @app.command()
@@ -187,17 +202,21 @@ def list_runs(ctx: typer.Context, root: Root = Path("runs")) -> None:
         return
     import time
 
-    from rich.console import Console
-    from rich.table import Table
-
     from agents.running.runs import find_runs, info
 
-    table = Table("run", "started", "steps", "best return", "MB")
-    for r in map(info, find_runs(root)):
+    runs = find_runs(root)
+    nothing = f"there are no runs in {root}/ yet: classyq train"
+    typer.echo(f"{'started':16}  {'steps':>21}  {'best':>8}  {'MB':>7}  run" if runs else nothing)
+    for path in runs:
+        try:
+            r = info(path)
+        except (ValueError, KeyError) as error:
+            typer.echo(f"{'damaged':16}  {'':21}  {'':8}  {'':7}  {path}: {error}")
+            continue
         best = "" if r.best_return is None else f"{r.best_return:.1f}"
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(r.started))
-        table.add_row(str(r.path), started, f"{r.step:,} / {r.steps:,}", best, f"{r.num_bytes / 1e6:.1f}")
-    Console().print(table if table.row_count else f"there are no runs in {root}/ yet: classyq train")
+        steps = f"{r.step:,} / {r.steps:,}"
+        typer.echo(f"{started}  {steps:>21}  {best:>8}  {r.num_bytes / 1e6:>7.1f}  {r.path}")
 
 
 @runs_app.command("delete")

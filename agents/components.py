@@ -5,9 +5,9 @@ So a new head, loss, encoding, torso or output layer needs no entry here.
 
 import inspect
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS
@@ -19,6 +19,17 @@ class Table(BaseModel):
     """One table of the configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def no_flag_for_a_number(cls, data: Any) -> Any:
+        """Python takes true for 1; a number that was forgotten on the command line must not become one."""
+        for key, value in data.items() if isinstance(data, Mapping) else ():
+            field = cls.model_fields.get(key)
+            kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+            if isinstance(value, bool) and (int in kinds or float in kinds) and bool not in kinds:
+                raise ValueError(f"{key} wants a number, and has {str(value).lower()}: was its value left out?")
+        return data
 
 
 class Component(Table):

@@ -210,10 +210,14 @@ def expand(key: str, value: Any) -> Any:
 
 
 def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables with dotted keys replaced, in any order. A new name of a component drops the options of the old one."""
+    """Tables with dotted keys replaced, in any order.
+
+    A new name of a component drops the options of the old one, and a new environment all but num_envs: a range of
+    returns belongs to its environment.
+    """
     data = {k: expand(k, copy.deepcopy(v)) for k, v in data.items()}
     overrides = {f"{k}.name" if k in COMPONENTS and isinstance(v, str) else k: v for k, v in overrides.items()}
-    for dotted in sorted(overrides, key=lambda k: (k.count("."), not k.endswith(".name"))):
+    for dotted in sorted(overrides, key=lambda k: (k.count("."), not k.endswith((".name", "env.id")))):
         *tables, key = dotted.split(".")
         at = data
         for table in tables:
@@ -222,6 +226,9 @@ def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
                 raise ConfigError(f"{dotted}: {table} is not a table")
         if key == "name" and tables and tables[-1] in COMPONENTS and at.get("name") != overrides[dotted]:
             at.clear()
+        if dotted == "env.id" and at.get("id") not in (None, overrides[dotted]):
+            for option in at.keys() - {"num_envs"}:
+                del at[option]
         at[key] = overrides[dotted]
     return data
 

@@ -2,27 +2,49 @@
 
 import json
 import os
+import signal
+import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 
 import typer
 
 from agents.config import RunConfig
 from agents.running.runs import new_run_dir
+from agents.running.setup import LOG, REQUESTED
+from agents.running.signals import EXIT_INTERRUPTED, EXIT_REQUEUE, StopRequest
+
+RUNNING: set[subprocess.Popen] = set()
+
+
+class ForwardedSignals(StopRequest):
+    """Hands a request to stop on to the runs in RUNNING, which save and leave; no further one is begun."""
+
+    def remember(self, signum: int, frame: FrameType | None) -> None:
+        super().remember(signum, frame)
+        for process in list(RUNNING):
+            process.send_signal(signal.SIGTERM if signum == signal.SIGINT else signum)
 
 
 def train_in_process(config: RunConfig, run_dir: Path, init_from: Path | None = None) -> int:
     """Train `config` in a new process, its output in run_dir/log.txt; its exit code."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    file = run_dir / "requested.json"
+    file = run_dir / REQUESTED
     file.write_text(json.dumps(config.plain()), encoding="utf-8")
     command = [sys.executable, "-m", "agents", "train", str(file), "--run-dir", str(run_dir)]
     command += ["--init-from", str(init_from)] if init_from else []
-    with (run_dir / "log.txt").open("a") as log:
-        return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ, check=False).returncode
+    with (run_dir / LOG).open("a") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+        RUNNING.add(process)
+        try:
+            return process.wait()
+        finally:
+            RUNNING.discard(process)
 
 
 def train_all(configs: Sequence[RunConfig], run_dirs: Sequence[Path], jobs: int, init_from: Path | None = None) -> int:
@@ -31,19 +53,25 @@ def train_all(configs: Sequence[RunConfig], run_dirs: Sequence[Path], jobs: int,
 
     def one(config: RunConfig, run_dir: Path) -> bool:
         nonlocal done
+        if stop.signum is not None:
+            return True
         code = train_in_process(config, run_dir, init_from)
-        done += 1
-        typer.echo(f"{done:>4} of {len(configs)}  {run_dir}  {outcome(run_dir, code)}")
+        with lock:
+            done += 1
+            typer.echo(f"{done:>4} of {len(configs)}  {run_dir}  {outcome(run_dir, code)}")
         return code != 0
 
-    with ThreadPoolExecutor(jobs) as pool:
+    lock = threading.Lock()
+    with ForwardedSignals() as stop, ThreadPoolExecutor(jobs) as pool:
         return sum(pool.map(one, configs, run_dirs))
 
 
 def outcome(run_dir: Path, code: int) -> str:
     """How a run ended, in a few words."""
+    if code in (EXIT_REQUEUE, EXIT_INTERRUPTED):
+        return f"stopped; classyq resume {run_dir} goes on"
     if code:
-        lines = (run_dir / "log.txt").read_text().strip().splitlines() or [""]
+        lines = (run_dir / LOG).read_text().strip().splitlines() or [""]
         return f"failed with exit code {code}: {lines[-1]}"
     summary = json.loads((run_dir / "summary.json").read_text())
     return f"best {summary['best_return']:.1f}, last {summary['last_return']:.1f}"
@@ -52,4 +80,10 @@ def outcome(run_dir: Path, code: int) -> str:
 def train_seeds(config: RunConfig, seeds: int, jobs: int, root: Path, init_from: Path | None) -> int:
     """The same configuration with `seeds` seeds from config.seed upwards; 0 where all ended well, else 1."""
     configs = [config.with_overrides({"seed": config.seed + i}) for i in range(seeds)]
-    return 1 if train_all(configs, [new_run_dir(c, root) for c in configs], jobs, init_from) else 0
+    run_dirs = [new_run_dir(c, root) for c in configs]
+    typer.echo(f"{seeds} seeds, {jobs} at a time; what each says is in its {LOG}")
+    if train_all(configs, run_dirs, jobs, init_from):
+        return 1
+    best = [json.loads((d / "summary.json").read_text())["best_return"] for d in run_dirs]
+    typer.echo(f"best of {seeds} seeds: mean {statistics.mean(best):.1f}, from {min(best):.1f} to {max(best):.1f}")
+    return 0

@@ -31,6 +31,8 @@ class MLP(Torso):
 
     def __init__(self, obs_shape: Sequence[int], *, hidden: tuple[int, ...] = (120,)):
         super().__init__()
+        if any(width < 1 for width in hidden):
+            raise ValueError(f"hidden must be widths of at least 1, got {hidden}")
         widths = [math.prod(obs_shape), *hidden]
         layers = [layer for w, v in itertools.pairwise(widths) for layer in (nn.Linear(w, v), nn.ReLU())]
         self.layers = nn.Sequential(nn.Flatten(), *layers)

@@ -21,10 +21,21 @@ class Policy:
 
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Greedy actions, int64: observations [N, *shape] -> [N], or one observation [*shape] -> one action."""
+        obs = np.asarray(obs)
         if obs.shape == self.spec.obs_shape:
-            return self.act(obs[None], None if mask is None else mask[None])[0]
-        legal = None if mask is None else torch.from_numpy(mask).to(self.device)
+            return self.act(obs[None], None if mask is None else np.asarray(mask)[None])[0]
+        legal = None if mask is None else torch.from_numpy(self.checked(mask, len(obs))).to(self.device)
         return greedy(self.q_values(obs), legal).cpu().numpy()
+
+    def checked(self, mask: np.ndarray, num_obs: int) -> np.ndarray:
+        """A mask of zeros and ones as bool [N, A], with an action in every row."""
+        mask = np.asarray(mask).astype(bool)
+        if mask.shape != (num_obs, self.spec.num_actions) or not mask.any(-1).all():
+            raise ValueError(
+                f"the mask must be [{num_obs}, {self.spec.num_actions}] with a legal action in every row, "
+                f"got {mask.shape}: {mask.tolist()}"
+            )
+        return mask
 
     @torch.inference_mode()
     def q_values(self, obs: np.ndarray) -> torch.Tensor:

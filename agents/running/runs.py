@@ -43,6 +43,8 @@ def resolve_run(name: str, root: Path) -> Path:
         ConfigError: where there is none, with the nearest.
     """
     runs = find_runs(root)
+    if not name:
+        raise ConfigError("the name of the run is empty")
     if name == "last" and runs:
         return runs[-1]
     for path in (Path(name), root / name):

@@ -15,6 +15,7 @@ from agents.running.run import Run, differences
 from agents.running.support import resolve_support
 
 VERSIONS = ("torch", "numpy", "gymnasium")
+LOG, REQUESTED = "log.txt", "requested.json"  # what a parent process may have put into a run's directory
 
 
 def resolve(config: RunConfig, run_dir: Path) -> tuple[RunConfig, str]:
@@ -56,7 +57,13 @@ def check_device(key: str, name: str) -> None:
 
 def store(config: RunConfig, run_dir: Path, support_source: str) -> None:
     """Put the configuration and the versions of what matters into the run's directory."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        foreign = sorted({p.name for p in run_dir.iterdir()} - {LOG, REQUESTED})
+    except OSError as error:
+        raise ConfigError(f"the run's directory {run_dir} cannot be made: {error}") from error
+    if foreign and not (run_dir / "config.json").is_file():
+        raise ConfigError(f"{run_dir} is no run, and not empty ({foreign[0]}); give a new directory")
     versions = {name: importlib.metadata.version(name) for name in VERSIONS}
     notes = {"versions": versions, "python": platform.python_version(), "support": support_source}
     write_whole(run_dir / "run.json", json.dumps(notes, indent=1))
@@ -68,7 +75,8 @@ def describe(config: RunConfig, run: Run, support_source: str) -> str:
     agent, (low, high) = config.agent, config.env.support
     options = ", ".join(f"{k} {v}" for k, v in config.head.model_dump(exclude={"name"}).items())
     updates = int(max(0, config.steps - run.agent.first_update_after()) * agent.replay_ratio)
-    uses = agent.replay_ratio * agent.batch_size
+    uses = updates * agent.batch_size / config.steps
+    idle = "" if updates else f"\nwarning: no update before step {run.agent.first_update_after():,}: nothing is learned"
     weights = sum(p.numel() for p in run.agent.online.parameters())
     spec = run.spec
     return (
@@ -77,5 +85,5 @@ def describe(config: RunConfig, run: Run, support_source: str) -> str:
         f"{spec.num_actions} actions{' with masks' if spec.has_action_mask else ''}\n"
         f"head   {config.head.name}: {options or 'no options'}   support [{low:g}, {high:g}] ({support_source})\n"
         f"agent  {agent.name}: {weights:,} weights, {config.steps:,} steps, 1 update of {agent.batch_size} "
-        f"per {1 / agent.replay_ratio:g} steps = {updates:,}; each step is learned from {uses:g} times"
+        f"per {1 / agent.replay_ratio:g} steps = {updates:,}; each step is learned from {uses:.3g} times{idle}"
     )

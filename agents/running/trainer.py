@@ -54,6 +54,7 @@ def train(
     torch.set_num_threads(config.num_threads)
     config, support_source = resolve(config, run_dir)
     if resume_from is None and (earlier := finished_summary(run_dir)) is not None:
+        reporter.say(f"{run_dir} is finished: all {config.steps:,} steps are made")
         return earlier
     checkpoints = [Path(resume_from)] if resume_from else checkpoint.found(run_dir)[-1:]
     run = build(config, run_dir, reporter)

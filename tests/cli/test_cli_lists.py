@@ -47,9 +47,11 @@ def test_runs(classyq, finished):
     assert result.code == 0
     size = sum(p.stat().st_size for p in finished.rglob("*") if p.is_file())
     (line,) = [line for line in result.out.splitlines() if "60 / 60" in line]
-    assert str(finished) in line
-    assert line.rstrip("│ ").endswith(f"{size / 1e6:.1f}")
+    assert line.endswith(f"{size / 1e6:.1f}  {finished}")
     assert "there are no runs in elsewhere/ yet" in classyq("runs", "--root", "elsewhere").out
+    (finished / "config.json").write_text("{")
+    result = classyq("runs")
+    assert (result.code, "damaged" in result.out, str(finished) in result.out) == (0, True, True)
 
 
 def test_runs_delete_asks(classyq, finished, monkeypatch):

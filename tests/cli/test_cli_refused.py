@@ -1,6 +1,7 @@
 """What a user can mend: exit code 2 and a sentence with the nearest choice, no traceback, nothing written."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -111,16 +112,26 @@ def test_another_configuration_in_the_same_directory(classyq, finished, short):
     assert f"{finished} is a run with another seed, agent.lr; to go on with it: classyq resume {finished}" in result.err
 
 
-def test_weights_that_do_not_fit(classyq, finished, short, tmp_path):
-    result = classyq("train", *short, "--head", "mse", "--init-from", "last", "--run-dir", "new")
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--head", "mse", "belong to head name='hl_gauss'"),
+        ("--head.sigma_ratio", "2", "sigma_ratio=2.0.*for which they mean something else"),
+        ("--torso.hidden", "3", "do not fit the network of this run"),
+    ],
+)
+def test_weights_that_do_not_fit(classyq, finished, short, tmp_path, option, value, message):
+    result = classyq("train", *short, option, value, "--init-from", "last", "--run-dir", "new")
     assert result.code == 2
-    assert f"the weights of {finished} do not fit the network of this run" in result.err
+    assert f"the weights of {finished} " in result.err
+    assert re.search(message, result.err.replace("\n", " "))
     assert not (tmp_path / "new").exists()
 
 
 def test_a_damaged_checkpoint(classyq, finished, tmp_path):
     last = next(finished.glob("checkpoints/*.pt"))
     last.write_text("no checkpoint")
+    (finished / "summary.json").unlink()
     config = json.loads((finished / "config.json").read_text()) | {"steps": 100}
     (finished / "config.json").write_text(json.dumps(config))
     result = classyq("resume", "last")

@@ -74,7 +74,7 @@ def test_dry_run(classyq, tmp_path):
     assert result.code == 0
     assert "chain x1: obs float32[3], 2 actions" in result.out
     assert "support [-1.44, 1.44] (auto: the environment)" in result.out
-    assert "50,000 steps, 1 update of 128 per 4 steps = 12,250; each step is learned from 32 times" in result.out
+    assert "50,000 steps, 1 update of 128 per 4 steps = 12,250; each step is learned from 31.4 times" in result.out
     result = classyq("train", "--dry-run", "--support", "-1,1")
     assert "CartPole-v1" in result.out, "the preset without a name"
     assert "support [-1, 1] (given)" in result.out
@@ -119,7 +119,7 @@ def test_resume(classyq, short, monkeypatch):
 
 
 def test_resume_of_a_run_that_was_killed_before_its_first_checkpoint(classyq, finished):
-    for file in finished.rglob("*.pt"):
+    for file in [*finished.rglob("*.pt"), finished / "summary.json"]:
         file.unlink()
     result = classyq("resume", finished)
     assert result.code == 0
@@ -128,11 +128,13 @@ def test_resume_of_a_run_that_was_killed_before_its_first_checkpoint(classyq, fi
 
 
 def test_the_same_command_again_goes_on(classyq, finished, short):
-    """What a scheduler does with exit code 85: a finished run is only scored again."""
+    """What a scheduler does with exit code 85: what is left is done, here only the score."""
     before = json.loads((finished / "summary.json").read_text())
+    (finished / "summary.json").unlink()
     result = classyq("train", *short, "--run-dir", finished)
     assert result.code == 0
     assert f"resume {finished} at step 60" in result.out
+    assert f"{finished} is finished: all 60 steps are made" in classyq("train", *short, "--run-dir", finished).out
     assert json.loads((finished / "summary.json").read_text())["best_return"] == before["best_return"]
 
 

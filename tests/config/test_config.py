@@ -413,6 +413,20 @@ def test_choices_in_descriptions_are_all_of_them():
     assert all(rule in described for rule in TARGET_RULES)
 
 
+@pytest.mark.parametrize("key", ["agent.lr", "agent.n_step", "steps", "head.num_bins", "env.max_steps"])
+def test_a_flag_is_no_number(key):
+    with pytest.raises(ConfigError, match="wants a number, and has true: was its value left out"):
+        RunConfig.preset("cartpole", {key: True})
+    RunConfig.preset("cartpole", {"agent.normalize_obs": True})
+
+
+def test_another_environment_has_another_range():
+    config = RunConfig.preset("catch", {"env.id": "CartPole-v1", "env.num_envs": 3})
+    assert (config.env.support, config.env.num_envs) == ("auto", 3)
+    assert RunConfig.preset("catch", {"env.id": "catch"}).env.support == (-1.2, 1.2)
+    assert RunConfig.preset("catch", {"env.id": "chain", "env.support": [-2, 2]}).env.support == (-2, 2)
+
+
 @pytest.mark.parametrize("given", [8, [8], (8,)])
 def test_one_value_may_stand_for_a_tuple_of_one(given):
     config = RunConfig.preset("cartpole", {"torso.hidden": given})

@@ -15,6 +15,7 @@ from agents.dqn import DQN
 from agents.networks.qnetwork import EnvSpec
 from agents.running.metrics import batch_histogram
 from agents.running.run import DivergedError, Run
+from agents.running.setup import describe
 from agents.running.stopwatch import Stopwatch
 from agents.running.support import known_range, resolve_support
 from agents.running.trainer import train
@@ -135,3 +136,33 @@ def test_support_of_normalised_and_clipped_rewards(small):
     clipped = resolve_support(small(overrides=open_support | {"agent.reward_clip": 1.0, "agent.gamma": 0.9}))[0]
     assert normalised.env.support == (-10.0, 10.0)
     assert clipped.env.support == pytest.approx((-10.0, 10.0))
+
+
+@pytest.mark.parametrize("mask", [np.array([1, 0, 1], np.int8), [True, False, True]])
+def test_masks_as_environments_give_them(small, tmp_path, mask):
+    train(small(), tmp_path / "run")
+    policy = load(tmp_path / "run")
+    assert policy.act(np.zeros((10, 5)), mask) in (0, 2)
+    assert policy.act(np.zeros((2, 10, 5)).tolist(), [[0, 1, 0]] * 2).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("mask", [[0, 0, 0], [1, 1]])
+def test_masks_that_are_none(small, tmp_path, mask):
+    train(small(), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"the mask must be \[1, 3\] with a legal action in every row"):
+        load(tmp_path / "run").act(np.zeros((10, 5)), mask)
+
+
+def test_a_directory_that_is_no_run_is_left_alone(small, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ConfigError, match=r"is no run, and not empty \(thesis.txt\)"):
+        train(small(), tmp_path)
+    with pytest.raises(ConfigError, match=r"thesis.txt cannot be made"):
+        train(small(), tmp_path / "thesis.txt")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_too_short_to_learn_says_so(small):
+    config = small(overrides={"steps": 40})
+    run = Run(config, None, None)  # pyright: ignore
+    assert "warning: no update before step 50: nothing is learned" in describe(config, run, "given")

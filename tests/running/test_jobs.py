@@ -1,7 +1,7 @@
 """Several runs in processes of their own; the processes are stood in for, as tests/cli starts real ones."""
 
 import json
-import subprocess
+import signal
 import sys
 from pathlib import Path
 
@@ -15,17 +15,20 @@ def started(monkeypatch):
     """Commands that were started; the run in a directory called bad fails."""
     commands = []
 
-    def run(command, *, stdout, **options):
-        commands.append(command)
-        run_dir = Path(command[command.index("--run-dir") + 1])
-        if run_dir.name == "bad":
-            stdout.write("first line\nerror: the last line\n")
-            stdout.flush()
-            return subprocess.CompletedProcess(command, 2)
-        (run_dir / "summary.json").write_text(json.dumps({"best_return": 12.34, "last_return": 5.0}))
-        return subprocess.CompletedProcess(command, 0)
+    class Process:
+        def __init__(self, command, *, stdout, **options):
+            commands.append(command)
+            run_dir = Path(command[command.index("--run-dir") + 1])
+            self.code = 2 if run_dir.name == "bad" else 0
+            if self.code:
+                stdout.write("first line\nerror: the last line\n")
+            else:
+                (run_dir / "summary.json").write_text(json.dumps({"best_return": 12.34, "last_return": 5.0}))
 
-    monkeypatch.setattr(jobs.subprocess, "run", run)
+        def wait(self):
+            return self.code
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", Process)
     return commands
 
 
@@ -51,6 +54,44 @@ def test_seeds_upwards_from_the_one_given(small, tmp_path, started):
     assert seeds == [7, 8, 9]
     assert all("--init-from" not in c for c in started)
     assert len({c[6] for c in started}) == 3, "directories of their own"
+
+
+def test_a_request_to_stop_reaches_the_runs_and_no_further_one_begins(small, tmp_path, monkeypatch):
+    sent = []
+
+    class Process:
+        def __init__(self, command, **options):
+            self.run_dir = Path(command[command.index("--run-dir") + 1])
+
+        def wait(self):
+            signal.raise_signal(signal.SIGUSR1)
+            return 85
+
+        def send_signal(self, signum):
+            sent.append((self.run_dir.name, signum))
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", Process)
+    monkeypatch.setattr(jobs, "ThreadPoolExecutor", Here)
+    configs = [small(overrides={"seed": s}) for s in (1, 2)]
+    assert jobs.train_all(configs, [tmp_path / "one", tmp_path / "two"], 1) == 2
+    assert sent == [("one", signal.SIGUSR1)]
+    assert not (tmp_path / "two").exists()
+
+
+class Here:
+    """A pool of no thread: Python lets only the main one handle signals."""
+
+    def __init__(self, jobs):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        pass
+
+    def map(self, *arguments):
+        return map(*arguments)
 
 
 def test_a_failure_without_a_word(tmp_path):
