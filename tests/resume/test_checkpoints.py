@@ -3,6 +3,7 @@
 import errno
 import io
 import itertools
+import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -265,6 +266,7 @@ def test_a_checkpoint_writes_only_what_is_new(tiny, tmp_path):
 
 
 def test_what_a_kill_left_half_written_is_removed(tiny, train_in_pieces, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(tiny().plain()))
     for folder in ("checkpoints", "replay"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "step-000000000007.partial").write_bytes(b"half")
