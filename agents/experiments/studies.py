@@ -88,11 +88,21 @@ def cells(name: str, root: Path) -> list[Cell]:
     ]
 
 
+def finished_curves(name: str, root: Path) -> dict[str, list[Path]]:
+    """The metrics of every finished run, by arm."""
+    curves: dict[str, list[Path]] = {}
+    for cell in cells(name, root):
+        if cell.summary() is not None:
+            curves.setdefault(cell.arm.label, []).append(cell.run_dir / "metrics.csv")
+    return curves
+
+
 def report(name: str, root: Path, command: str) -> str:
-    """The page of a study, in Markdown, with every run in it."""
-    study, by_arm = STUDIES[name], {}
+    """The page of a study, in Markdown, with every run that is finished, and how many are not."""
+    study, by_arm, missing = STUDIES[name], {}, 0
     for cell in cells(name, root):
         summary = cell.summary()
+        missing += summary is None
         if summary is not None:
             by_arm.setdefault(cell.arm.label, []).append((cell.seed, summary))
     config = RunConfig.preset(study.preset)
@@ -126,6 +136,8 @@ def report(name: str, root: Path, command: str) -> str:
         f"{psutil.cpu_count()} shared cores ({platform.machine()}); logging took at most {max(logging):.1%} of a run. "
         f"torch {torch.__version__}, Python {platform.python_version()}.",
     ]
+    if missing:
+        lines += ["", f"**{missing} runs of this study are not finished; the same command goes on with them.**"]
     return "\n".join(lines) + "\n"
 
 
@@ -142,10 +154,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     command = f"python -m agents.experiments.studies {name} --jobs {jobs}"
     (out / f"{name}.md").write_text(report(name, root, command), encoding="utf-8")
-    curves: dict[str, list[Path]] = {}
-    for cell in cells(name, root):
-        curves.setdefault(cell.arm.label, []).append(cell.run_dir / "metrics.csv")
-    plot_curves(curves, out / f"{name}.png")
+    plot_curves(finished_curves(name, root), out / f"{name}.png")
     typer.echo(f"wrote {out / name}.md and {out / name}.png")
 
 
