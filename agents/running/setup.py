@@ -66,8 +66,8 @@ def store(config: RunConfig, run_dir: Path, support_source: str) -> None:
         raise ConfigError(f"{run_dir} is no run, and not empty ({foreign[0]}); give a new directory")
     versions = {name: importlib.metadata.version(name) for name in VERSIONS}
     notes = {"versions": versions, "python": platform.python_version(), "support": support_source}
-    write_whole(run_dir / "run.json", json.dumps(notes, indent=1))
     write_whole(run_dir / "config.json", json.dumps(config.plain(), indent=1))
+    write_whole(run_dir / "run.json", json.dumps(notes, indent=1))
 
 
 def describe(config: RunConfig, run: Run, support_source: str) -> str:

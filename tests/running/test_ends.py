@@ -41,30 +41,28 @@ def test_training_a_finished_run_again_changes_nothing(small, tmp_path):
     assert files == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
 
 
-def test_a_signal_at_the_last_step_is_no_failure(small, tmp_path, monkeypatch):
+def signal_at(step, monkeypatch):
+    """A scheduler's SIGTERM arrives as this step is made."""
     advance = Run.advance
 
     def signalled(run):
         advance(run)
-        if run.step == 300:
+        if run.step == step:
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(Run, "advance", signalled)
+
+
+def test_a_signal_at_the_last_step_is_no_failure(small, tmp_path, monkeypatch):
+    signal_at(300, monkeypatch)
     summary = train(small(), tmp_path / "run")
     assert (summary.finished, summary.exit_code) == (True, 0)
 
 
 def test_seconds_are_those_of_all_sessions(small, tmp_path, monkeypatch):
-    advance = Run.advance
-
-    def signalled(run):
-        advance(run)
-        if run.step == 200:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(Run, "advance", signalled)
-    first = train(small(), tmp_path / "run")
-    monkeypatch.setattr(Run, "advance", advance)
+    with monkeypatch.context() as patch:
+        signal_at(200, patch)
+        first = train(small(), tmp_path / "run")
     assert train(small(), tmp_path / "run").seconds > first.seconds > 0
 
 
