@@ -16,8 +16,8 @@ class Transition(NamedTuple):
     obs: np.ndarray
     action: np.ndarray
     reward: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
+    terminal: np.ndarray  # nothing is bootstrapped: the task ended, or a life was lost
+    done: np.ndarray  # the episode ended
     next_obs: np.ndarray
     next_mask: np.ndarray | None
 
@@ -33,7 +33,11 @@ class Agent(Protocol):
         ...
 
     def observe(self, t: Transition) -> None:
-        """Take one decision of every environment in, and learn as much as is due."""
+        """Take one decision of every environment in."""
+        ...
+
+    def learn(self) -> None:
+        """Make the updates that are due, from what was observed before; environments may be stepping meanwhile."""
         ...
 
     def first_update_after(self) -> int:

@@ -77,15 +77,17 @@ class DQN:
             return self.exploration.explore(q_values.argmax(-1), epsilon, self.spec.num_actions, mask)
 
     def observe(self, t: Transition) -> None:
-        """Take one decision of every environment into replay, then make the updates that are due."""
-        done = t.terminated | t.truncated
-        reward = self.learning_reward(t.reward, done)
+        """Take one decision of every environment into replay."""
+        reward = self.learning_reward(t.reward, t.done)
         with self.stopwatch("add"):
-            self.replay.add(t.obs, t.action, reward, t.terminated, done, t.next_obs, t.next_mask)
+            self.replay.add(t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask)
             if self.online.normalizer is not None:
                 self.online.normalizer.update(torch.from_numpy(t.obs).to(self.device))
-        self.value_bias.update(self.predicted, reward * self.reward_factor(), t.terminated, done)
+        self.value_bias.update(self.predicted, reward * self.reward_factor(), t.terminal, t.done)
         self.step += self.num_envs
+
+    def learn(self) -> None:
+        """Make the updates that the steps so far have earned."""
         for _ in range(self.updates_due()):
             self.update()
 

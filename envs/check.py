@@ -201,9 +201,8 @@ def _trace(env: gymnasium.Env, seed: int, steps: int) -> list[bytes]:
     trace = [venv.reset().tobytes()]
     for _ in range(steps):
         step = venv.step(random_actions(venv, rng))
-        done = step.terminated | step.truncated
         trace.append(b"".join(part.tobytes() for part in step[:4]))
-        trace[-1] += venv.reset_done(done).tobytes()
+        trace[-1] += venv.reset_done(step.done).tobytes()
     return trace
 
 

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 
 from envs.seeded import SeededEnv
-from envs.vector import Step, VectorEnv
+from envs.vector import Step, VectorEnv, checked_actions, checked_done
 
 
 class GymnasiumVector(VectorEnv):
@@ -55,6 +55,7 @@ class GymnasiumVector(VectorEnv):
         self.has_action_mask = False
         self._seed = seed
         self._started = False
+        self._sent: list[int] | None = None  # actions between send and recv
 
     @property
     def action_mask(self) -> np.ndarray | None:
@@ -69,21 +70,30 @@ class GymnasiumVector(VectorEnv):
         self._started = True
         return self._obs()
 
-    def step(self, action: np.ndarray) -> Step:
-        self._require_started("step")
-        actions = self._checked_actions(action)
+    def send(self, action: np.ndarray) -> None:
+        self._require_started("send")
+        if self._sent is not None:
+            raise RuntimeError("call recv before the next send")
+        actions = checked_actions(action, self.num_envs, self.num_actions)
         ended = [index for index, env in enumerate(self._envs) if env.done]
         if ended:
             raise RuntimeError(f"the episodes of environments {ended} are over: call reset_done before step")
+        self._sent = actions.tolist()
+
+    def recv(self) -> Step:
+        """Steps the environments, in the caller's thread."""
+        if self._sent is None:
+            raise RuntimeError("call send before recv")
+        actions, self._sent = self._sent, None
         results = [env.step(one) for env, one in zip(self._envs, actions, strict=True)]
         self._check_mask_was_known()
-        reward, terminated, truncated, info = zip(*results, strict=True)
+        reward, terminated, truncated, life_lost = zip(*results, strict=True)
         return Step(
             next_obs=self._obs(),
             reward=np.array(reward, np.float32),
             terminated=np.array(terminated),
             truncated=np.array(truncated),
-            info=info,
+            life_lost=np.array(life_lost),
         )
 
     def reset_done(self, done: np.ndarray) -> np.ndarray:
@@ -95,12 +105,7 @@ class GymnasiumVector(VectorEnv):
             RuntimeError: `reset` was never called.
         """
         self._require_started("reset_done")
-        done = np.asarray(done)
-        if done.dtype != np.bool_:
-            raise TypeError(f"done has dtype {done.dtype}, wanted bool")
-        if done.shape != (self.num_envs,):
-            raise ValueError(f"done has shape {done.shape}, wanted ({self.num_envs},)")
-        for index in np.flatnonzero(done):
+        for index in np.flatnonzero(checked_done(done, self.num_envs)):
             self._envs[index].start_next()
         self._check_mask_was_known()
         return self._obs()
@@ -145,19 +150,6 @@ class GymnasiumVector(VectorEnv):
 
     def _obs(self) -> np.ndarray:
         return np.stack([env.obs for env in self._envs])
-
-    def _checked_actions(self, action: np.ndarray) -> list[int]:
-        action = np.asarray(action)
-        if action.dtype.kind not in "iu":
-            raise TypeError(f"actions have dtype {action.dtype}, wanted integers")
-        if action.shape != (self.num_envs,):
-            raise ValueError(f"actions have shape {action.shape}, wanted ({self.num_envs},)")
-        for index, one in enumerate(action.tolist()):
-            if not 0 <= one < self.num_actions:
-                raise ValueError(
-                    f"action {one} of environment {index} is out of range, wanted 0 .. {self.num_actions - 1}"
-                )
-        return action.tolist()
 
     def _check_mask_was_known(self) -> None:
         # a replay decides after reset() whether it stores masks; one that comes later would be lost

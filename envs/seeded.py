@@ -83,8 +83,9 @@ class SeededEnv:
         """Start the episode after the current one."""
         self.start(self._episode_index + 1)
 
-    def step(self, action: int) -> tuple[float, bool, bool, dict[str, Any]]:
-        """Take an action in 0 .. A - 1; reward, terminated, truncated and info."""
+    def step(self, action: int) -> tuple[float, bool, bool, bool]:
+        """Take an action in 0 .. A - 1; reward, terminated, truncated, and whether a life was lost in an episode
+        that goes on (`info["life_lost"]`, where an environment has such a thing)."""
         result = self.env.step(action + self._first_action)
         self._actions.append(action)
         with self._located():
@@ -98,7 +99,8 @@ class SeededEnv:
         if self._max_steps is not None and len(self._actions) >= self._max_steps and not terminated:
             truncated = True
         self.done = terminated or truncated
-        return reward, terminated, truncated, info
+        life_lost = bool(info.get("life_lost", False)) and not self.done
+        return reward, terminated, truncated, life_lost
 
     def state_dict(self) -> dict[str, Any]:
         """Episode, actions since its reset and current observation, in plain Python types."""

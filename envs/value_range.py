@@ -36,13 +36,12 @@ def collect_episodes(venv: VectorEnv, steps: int, rng: np.random.Generator) -> l
     venv.reset()
     for _ in range(math.ceil(steps / venv.num_envs)):
         step = venv.step(random_actions(venv, rng))
-        done = step.terminated | step.truncated
         for index, reward in enumerate(step.reward.tolist()):
             running[index].append(reward)
-            if done[index]:
+            if step.done[index]:
                 episodes.append(running[index])
                 running[index] = []
-        venv.reset_done(done)
+        venv.reset_done(step.done)
     return episodes + [rewards for rewards in running if rewards]
 
 

@@ -5,7 +5,10 @@ N environments, A actions. Every array handed out is fresh: the caller may keep 
     obs = venv.reset()
     while True:
         step = venv.step(actions)  # step.next_obs is the true successor, at the end of an episode too
-        obs = venv.reset_done(step.terminated | step.truncated)
+        obs = venv.reset_done(step.done)
+
+`step` is `send` and then `recv`. Between the two the environments may run in threads of their own, and the caller can
+do something else; as all step together, what comes out is the same.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +25,17 @@ class Step(NamedTuple):
     reward: np.ndarray  # [N] float32, raw
     terminated: np.ndarray  # [N] bool, the task ended: nothing follows
     truncated: np.ndarray  # [N] bool, the episode was cut: the task would have gone on
-    info: tuple[dict[str, Any], ...]  # N dicts, as the environments gave them
+    life_lost: np.ndarray  # [N] bool, the value ends here but the episode goes on
+
+    @property
+    def done(self) -> np.ndarray:
+        """Episodes that are over, bool [N]: `reset_done` wants this."""
+        return self.terminated | self.truncated
+
+    @property
+    def terminal(self) -> np.ndarray:
+        """Where nothing is bootstrapped, bool [N]."""
+        return self.terminated | self.life_lost
 
 
 def episode_seed(run_seed: int, env_index: int, episode_index: int) -> int:
@@ -62,17 +75,33 @@ class VectorEnv(ABC):
     def reset(self) -> np.ndarray:
         """Start episode 0 of every environment; its observations [N, *shape]."""
 
-    @abstractmethod
     def step(self, action: np.ndarray) -> Step:
-        """Take one action in each environment.
+        """Take one action in each environment: `send`, then `recv`."""
+        self.send(action)
+        return self.recv()
+
+    @abstractmethod
+    def send(self, action: np.ndarray) -> None:
+        """Begin one step in each environment; `recv` must follow before anything else is asked of them.
 
         Args:
             action: integers [N], each in 0 .. A - 1.
 
         Raises:
-            TypeError: actions are not integers, or an environment broke gymnasium's interface.
-            ValueError: wrong shape or range of actions, observation or mask; a number that is not finite.
-            RuntimeError: an episode is over and `reset_done` was not called, or `reset` never was.
+            TypeError: actions are not integers.
+            ValueError: wrong shape or range of actions.
+            RuntimeError: an episode is over and `reset_done` was not called, or `reset` never was, or the step
+                before was not received.
+        """
+
+    @abstractmethod
+    def recv(self) -> Step:
+        """What the actions of `send` led to.
+
+        Raises:
+            TypeError: an environment broke gymnasium's interface.
+            ValueError: wrong shape of observation or mask; a number that is not finite.
+            RuntimeError: nothing was sent.
         """
 
     @abstractmethod
@@ -99,3 +128,39 @@ class VectorEnv(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release what the environments hold."""
+
+
+def checked_actions(action: np.ndarray, num_envs: int, num_actions: int) -> np.ndarray:
+    """Actions as int64 [N].
+
+    Raises:
+        TypeError: they are not integers.
+        ValueError: they are not [N], or one is out of range.
+    """
+    action = np.asarray(action)
+    if action.dtype.kind not in "iu":
+        raise TypeError(f"actions have dtype {action.dtype}, wanted integers")
+    if action.shape != (num_envs,):
+        raise ValueError(f"actions have shape {action.shape}, wanted ({num_envs},)")
+    wrong = np.flatnonzero((action < 0) | (action >= num_actions))
+    if len(wrong):
+        index = int(wrong[0])
+        raise ValueError(
+            f"action {action[index]} of environment {index} is out of range, wanted 0 .. {num_actions - 1}"
+        )
+    return action.astype(np.int64)
+
+
+def checked_done(done: np.ndarray, num_envs: int) -> np.ndarray:
+    """`done` as it is.
+
+    Raises:
+        TypeError: it is not bool.
+        ValueError: it is not [N].
+    """
+    done = np.asarray(done)
+    if done.dtype != np.bool_:
+        raise TypeError(f"done has dtype {done.dtype}, wanted bool")
+    if done.shape != (num_envs,):
+        raise ValueError(f"done has shape {done.shape}, wanted ({num_envs},)")
+    return done

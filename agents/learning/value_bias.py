@@ -23,15 +23,19 @@ class ValueBias:
         self.weight = np.ones(num_envs)  # gamma**t
         self.biases: list[float] = []
 
-    def update(self, predicted: np.ndarray, reward: np.ndarray, terminated: np.ndarray, done: np.ndarray) -> None:
-        """One step of each environment: predicted values before it, and the reward it gave; all [N]."""
+    def update(self, predicted: np.ndarray, reward: np.ndarray, terminal: np.ndarray, done: np.ndarray) -> None:
+        """One step of each environment: predicted values before it, and the reward it gave; all [N].
+
+        Where a value ends within an episode (a lost life), the next one begins.
+        """
         self.predicted = np.where(self.weight == 1.0, predicted, self.predicted)
         self.returns = self.returns + self.weight * reward
         self.weight = self.weight * self.gamma
-        if done.any():
-            counted = terminated | (done & (self.weight < self.NEGLIGIBLE))
+        ended = terminal | done
+        if ended.any():
+            counted = terminal | (done & (self.weight < self.NEGLIGIBLE))
             self.biases += (self.predicted - self.returns)[counted].tolist()
-            self.returns[done], self.weight[done] = 0.0, 1.0
+            self.returns[ended], self.weight[ended] = 0.0, 1.0
 
     def discard(self, env: int) -> None:
         """Forget the running episode of one environment."""

@@ -116,7 +116,7 @@ def evaluate(policy: Policy, *, num_episodes: int, seed: int, epsilon: float = 0
             random = random_actions(rng, num_envs, venv.num_actions, venv.action_mask)
             action = np.where(rng.random(num_envs) < epsilon, random, action)
         step = venv.step(action)
-        done = step.terminated | step.truncated
+        done = step.done
         for episode in statistics.update(step.reward, done):
             i = episode.env_index
             if len(returns[i]) < quota[i]:

@@ -54,19 +54,21 @@ class Run:
         self.saturated = False
 
     def advance(self) -> None:
-        """One decision in every environment."""
+        """One decision in every environment; while they step, the agent learns from what came before."""
         mask = self.venv.action_mask
         action = self.agent.act(self.obs, mask)
         with self.stopwatch("env"):
-            step = self.venv.step(action)
-            done = step.terminated | step.truncated
-            self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, done)]
+            self.venv.send(action)
+        self.agent.learn()
+        with self.stopwatch("env"):
+            step = self.venv.recv()
+            self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, step.done)]
             next_mask = self.venv.action_mask
         self.agent.observe(
-            Transition(self.obs, action, step.reward, step.terminated, step.truncated, step.next_obs, next_mask)
+            Transition(self.obs, action, step.reward, step.terminal, step.done, step.next_obs, next_mask)
         )
         with self.stopwatch("env"):
-            self.obs = self.venv.reset_done(done)
+            self.obs = self.venv.reset_done(step.done)
         self.step += self.config.env.num_envs
 
     def scalars(self, steps_per_second: float) -> dict[str, float]:

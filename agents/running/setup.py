@@ -74,7 +74,8 @@ def describe(config: RunConfig, run: Run, support_source: str) -> str:
     """What is about to happen, with the derived values."""
     agent, (low, high) = config.agent, config.env.support
     options = ", ".join(f"{k} {v}" for k, v in config.head.model_dump(exclude={"name"}).items())
-    updates = int(max(0, config.steps - run.agent.first_update_after()) * agent.replay_ratio)
+    learned_from = config.steps - config.env.num_envs  # while the last steps are made
+    updates = int(max(0, learned_from - run.agent.first_update_after()) * agent.replay_ratio)
     uses = updates * agent.batch_size / config.steps
     idle = "" if updates else f"\nwarning: no update before step {run.agent.first_update_after():,}: nothing is learned"
     weights = sum(p.numel() for p in run.agent.online.parameters())

@@ -74,7 +74,7 @@ def test_dry_run(classyq, tmp_path):
     assert result.code == 0
     assert "chain x1: obs float32[3], 2 actions" in result.out
     assert "support [-1.44, 1.44] (auto: the environment)" in result.out
-    assert "50,000 steps, 1 update of 128 per 4 steps = 12,250; each step is learned from 31.4 times" in result.out
+    assert "50,000 steps, 1 update of 128 per 4 steps = 12,249; each step is learned from 31.4 times" in result.out
     result = classyq("train", "--dry-run", "--support", "-1,1")
     assert "CartPole-v1" in result.out, "the preset without a name"
     assert "support [-1, 1] (given)" in result.out

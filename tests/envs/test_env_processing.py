@@ -106,7 +106,7 @@ def test_frame_stack_against_a_list_of_frames(frame_stack):
         step = plain.step(action)
         histories = [[*old, new][-frame_stack:] for old, new in zip(histories, step.next_obs, strict=True)]
         np.testing.assert_array_equal(stacked.step(action).next_obs, histories)
-        done = step.terminated | step.truncated
+        done = step.done
         for index, frame in enumerate(plain.reset_done(done)):
             if done[index]:
                 histories[index] = [frame] * frame_stack
@@ -122,7 +122,7 @@ def test_frames_of_a_reused_buffer_stay_what_they_were():
         actions = np.array([action, 6 - action])
         step, wanted = reused.step(actions), copied.step(actions)
         np.testing.assert_array_equal(step.next_obs, wanted.next_obs)
-        done = wanted.terminated | wanted.truncated
+        done = wanted.done
         np.testing.assert_array_equal(reused.reset_done(done), copied.reset_done(done))
 
 

@@ -48,7 +48,7 @@ def test_stepping_an_episode_that_is_over_is_an_error():
 
 @pytest.mark.parametrize(
     ("method", "arguments"),
-    [("step", [np.array([0, 0])]), ("reset_done", [np.array([True, True])]), ("state_dict", [])],
+    [("send", [np.array([0, 0])]), ("reset_done", [np.array([True, True])]), ("state_dict", [])],
 )
 def test_nothing_goes_before_reset(method, arguments):
     with pytest.raises(RuntimeError, match=f"call reset before {method}"):

@@ -41,7 +41,7 @@ def play(venv, rng, first_step, interrupt=None):
     for index in range(first_step, STEPS):
         trace += [venv.reset_done(none), venv.action_mask]
         step = venv.step(random_actions(venv, rng))
-        done = step.terminated | step.truncated
+        done = step.done
         trace += [*step[:4], venv.action_mask]
         if interrupt == (index, "before"):
             return trace, venv.state_dict(), done
@@ -157,7 +157,7 @@ def test_an_ended_episode_needs_no_replay():
     venv = make_vector(f"{WORLDS}:Unseeded", num_envs=1, max_steps=2)
     venv.reset()
     step = None
-    while step is None or not (step.terminated | step.truncated).any():
+    while step is None or not (step.done).any():
         step = venv.step(np.array([0]))
     resumed = make_vector(f"{WORLDS}:Unseeded", num_envs=1, max_steps=2)
     assert resumed.load_state_dict(venv.state_dict()) == []

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs import GymnasiumVector, episode_seed, make_env, make_vector
+from envs.toy import Catch
 
 WORLDS = Path(__file__).with_name("worlds.py")
 
@@ -22,7 +23,7 @@ def play(venv, steps, seed=0):
     trace = [venv.reset()]
     for _ in range(steps):
         step = venv.step(rng.integers(venv.num_actions, size=64)[: venv.num_envs])
-        trace += [*step[:4], venv.reset_done(step.terminated | step.truncated)]
+        trace += [*step[:4], venv.reset_done(step.done)]
     return trace
 
 
@@ -42,8 +43,8 @@ def test_every_transition_is_the_true_one(reuse_buffer):
         np.testing.assert_array_equal(step.reward, [100 * episode + t] * 3)
         np.testing.assert_array_equal(step.terminated, [over and episode % 2 == 0] * 3)
         np.testing.assert_array_equal(step.truncated, [over and episode % 2 == 1] * 3)
-        assert step.info == ({}, {}, {})
-        obs = venv.reset_done(step.terminated | step.truncated)
+        assert not step.life_lost.any()
+        obs = venv.reset_done(step.done)
         if over:
             episode, t = episode + 1, 0
         else:
@@ -67,7 +68,7 @@ def test_environments_end_independently_and_only_those_are_reset():
     some = 0
     for _ in range(100):
         step = venv.step(np.zeros(8, int))
-        done = step.terminated | step.truncated
+        done = step.done
         obs = venv.reset_done(done)
         np.testing.assert_array_equal(obs[~done], step.next_obs[~done])
         assert (obs[done] != step.next_obs[done]).any(axis=1).all()
@@ -162,3 +163,31 @@ def test_close_reaches_every_environment():
         env.close = lambda index=index: closed.append(index)
     GymnasiumVector(envs).close()
     assert closed == [0, 1]
+
+
+def test_send_and_recv_are_a_step_and_come_in_turn():
+    whole, parts = (make_vector("catch", num_envs=2, seed=5) for _ in range(2))
+    whole.reset()
+    parts.reset()
+    action = np.array([0, 2])
+    with pytest.raises(RuntimeError, match="call send before recv"):
+        parts.recv()
+    parts.send(action)
+    with pytest.raises(RuntimeError, match="call recv before the next send"):
+        parts.send(action)
+    for wanted, got in zip(whole.step(action), parts.recv(), strict=True):
+        np.testing.assert_array_equal(wanted, got)
+
+
+def test_a_lost_life_comes_through_unless_the_episode_is_over():
+    class Lives(Catch):
+        def step(self, action):
+            obs, reward, terminated, truncated, info = super().step(action)
+            return obs, reward, terminated, truncated, info | {"life_lost": True}
+
+    venv = GymnasiumVector([Lives()])
+    venv.reset()
+    for row in range(1, 10):
+        step = venv.step(np.array([1]))
+        assert step.life_lost == (row < 9)
+        assert step.terminal

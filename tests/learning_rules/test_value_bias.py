@@ -64,3 +64,11 @@ def test_it_goes_on_from_its_state():
     assert straight.pop()["value/bias"] == pytest.approx(expected, rel=1e-12)
     resumed.load_state_dict(resumed.state_dict())
     assert resumed.pop()["value/bias"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_lost_life_ends_a_value_and_begins_the_next():
+    bias = ValueBias(1, 0.5)
+    step(bias, [1.0], [2.0], [False], [False])
+    bias.update(np.array([9.0]), np.array([4.0]), np.array([True]), np.array([False]))  # a life: 2 + 0.5 * 4 = 4
+    step(bias, [3.0], [1.0], [True], [False])  # the next life: 1
+    assert bias.pop() == {"value/bias": ((1.0 - 4.0) + (3.0 - 1.0)) / 2}

@@ -10,12 +10,12 @@ from agents.running import checkpoint
 WORLDS = Path(__file__).with_name("resume_worlds.py")
 NEVER = 10**9
 
-# Catch has episodes of 9 steps; an update is made at 52, 54, ..., and a target sync at every tenth: 70, 90, ...
+# Catch has episodes of 9 steps; an update is made at 53, 55, ..., and a target sync at every tenth: 71, 91, ...
 MOMENTS = {
     1: "the first step",
     31: "before learning starts",
     63: "an episode just ended",
-    70: "the target was just synchronised",
+    71: "the target was just synchronised",
     90: "a checkpoint was just saved",
     333: "nothing in particular",
 }
@@ -32,7 +32,7 @@ def test_interrupted_once(stop, tiny, train_in_pieces, assert_same_run, assert_s
 
 def test_the_moments_are_what_they_are_called(tiny, train_in_pieces, tmp_path):
     """The state saved at each moment, read from the checkpoint, not from the run."""
-    stops = [31, 63, 70]
+    stops = [31, 63, 71]
     train_in_pieces(tiny(overrides={"checkpoint.keep": 100}), tmp_path, stops)
     before, ended, synced = (torch.load(tmp_path / f"checkpoints/step-{k:012d}.pt", weights_only=True) for k in stops)
     assert before["agent"]["learner"]["num_updates"] == 0
