@@ -28,6 +28,7 @@ __all__ = [
     "UnknownEnvironment",
     "VectorEnv",
     "episode_seed",
+    "is_atari",
     "list_envs",
     "make_env",
     "make_vector",
@@ -90,11 +91,55 @@ def make_vector(
     max_steps: int | None = None,
     frame_stack: int | None = None,
     render_mode: str | None = None,
+    protocol: str | None = None,
     kwargs: dict[str, Any] | None = None,
 ) -> VectorEnv:
-    """`num_envs` environments in lockstep; see `make_env` for the ids, `GymnasiumVector` for the rest."""
+    """`num_envs` environments in lockstep; see `make_env` for the ids, `GymnasiumVector` for the rest.
+
+    Args:
+        protocol: for Atari games (`ALE/...`), a name in `envs.atari.PROTOCOLS`; `machado` if none is given. There,
+            `kwargs` are changes of the protocol's fields, and num_threads.
+
+    Raises:
+        UnknownEnvironment: the id leads nowhere.
+        TypeError: it leads to something that is no gymnasium environment.
+        ValueError: an option is out of range, or a protocol is given for anything but an Atari game.
+    """
+    if is_atari(env_id):
+        options = dict(kwargs or {}) | ({} if frame_stack is None else {"frame_stack": frame_stack})
+        return _atari_vector(env_id, num_envs, seed, max_steps, render_mode, protocol, options)
+    if protocol is not None:
+        raise ValueError(f"{env_id!r} is no Atari game (ALE/...), so it has no protocol, got {protocol!r}")
     envs = [make_env(env_id, render_mode=render_mode, kwargs=kwargs) for _ in range(num_envs)]
     return GymnasiumVector(envs, seed=seed, max_steps=max_steps, frame_stack=frame_stack)
+
+
+def is_atari(env_id: str) -> bool:
+    """Whether the id is that of an Atari game."""
+    return env_id.startswith("ALE/")
+
+
+def _atari_vector(
+    env_id: str,
+    num_envs: int,
+    seed: int,
+    max_steps: int | None,
+    render_mode: str | None,
+    protocol: str | None,
+    options: dict[str, Any],
+) -> VectorEnv:
+    from envs.atari import AtariVector  # ale_py takes half a second to import
+    from envs.atari_protocol import make_protocol
+
+    num_threads = options.pop("num_threads", 0)
+    return AtariVector(
+        env_id,
+        num_envs=num_envs,
+        seed=seed,
+        max_steps=max_steps,
+        protocol=make_protocol(protocol or "machado", **options),
+        num_threads=num_threads,
+    )
 
 
 def _resolved(env_id: str) -> EnvFactory:
