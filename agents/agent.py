@@ -44,6 +44,10 @@ class Agent(Protocol):
         """Environment steps before the first update."""
         ...
 
+    def reward_factor(self) -> float:
+        """What rewards are multiplied with when they are learned from."""
+        ...
+
     def metrics(self) -> dict[str, float]:
         """Scalars by TensorBoard tag."""
         ...

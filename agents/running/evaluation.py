@@ -1,5 +1,10 @@
-"""Evaluation of a policy on episodes of its own, and policies loaded from runs."""
+"""Playing with a policy, its evaluation on episodes of its own, and policies loaded from runs.
 
+N environments, A actions.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,22 +15,43 @@ from agents.config import RunConfig
 from agents.exploration import random_actions
 from agents.networks.qnetwork import EnvSpec, QNetwork, greedy, make_network
 from agents.running import checkpoint
-from envs import EpisodeStatistics, make_vector
+from envs import EpisodeStatistics, Step, VectorEnv, make_vector
+from value_heads import ActionValues
 
 
 class Policy:
-    """A trained network that acts greedily."""
+    """A trained network that acts greedily.
 
-    def __init__(self, network: QNetwork, config: RunConfig, spec: EnvSpec):
+    Args:
+        step: the step of training that it is from; None where it goes on being trained.
+        reward_factor: what rewards were multiplied with when it learned from them.
+    """
+
+    def __init__(
+        self,
+        network: QNetwork,
+        config: RunConfig,
+        spec: EnvSpec,
+        *,
+        step: int | None = None,
+        reward_factor: float = 1.0,
+    ):
         self.network, self.config, self.spec = network, config, spec
+        self.step, self.reward_factor = step, reward_factor
 
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Greedy actions, int64: observations [N, *shape] -> [N], or one observation [*shape] -> one action."""
         obs = np.asarray(obs)
         if obs.shape == self.spec.obs_shape:
             return self.act(obs[None], None if mask is None else np.asarray(mask)[None])[0]
-        legal = None if mask is None else torch.from_numpy(self.checked(mask, len(obs))).to(self.device)
-        return greedy(self.q_values(obs), legal).cpu().numpy()
+        return self.choose(self.values(obs), mask)
+
+    @torch.inference_mode()
+    def choose(self, values: ActionValues, mask: np.ndarray | None = None) -> np.ndarray:
+        """Greedy actions, int64: predictions [N, A] -> [N]."""
+        q_values = values.mean()
+        legal = None if mask is None else torch.from_numpy(self.checked(mask, len(q_values))).to(self.device)
+        return greedy(q_values, legal).cpu().numpy()
 
     def checked(self, mask: np.ndarray, num_obs: int) -> np.ndarray:
         """A mask of zeros and ones as bool [N, A], with an action in every row."""
@@ -38,11 +64,21 @@ class Policy:
         return mask
 
     @torch.inference_mode()
-    def q_values(self, obs: np.ndarray) -> torch.Tensor:
-        """Predicted returns of every action: observations [N, *shape] -> [N, A]."""
+    def values(self, obs: np.ndarray) -> ActionValues:
+        """Predictions for every action: observations [N, *shape] -> [N, A]."""
         if obs.shape[1:] != self.spec.obs_shape:
             raise ValueError(f"observations {obs.shape} are not [N, {', '.join(map(str, self.spec.obs_shape))}]")
-        return self.network(torch.from_numpy(np.ascontiguousarray(obs)).to(self.device)).mean()
+        return self.network(torch.from_numpy(np.ascontiguousarray(obs)).to(self.device))
+
+    @torch.inference_mode()
+    def q_values(self, obs: np.ndarray) -> torch.Tensor:
+        """Predicted returns of every action: observations [N, *shape] -> [N, A]."""
+        return self.values(obs).mean()
+
+    def learning_reward(self, reward: np.ndarray) -> np.ndarray:
+        """Raw rewards as they were learned from, in the units of what is predicted: any shape."""
+        clip = self.config.agent.reward_clip
+        return (reward if clip is None else np.clip(reward, -clip, clip)) * self.reward_factor
 
     @property
     def device(self) -> torch.device:
@@ -63,13 +99,61 @@ def load(run_dir: Path | str) -> Policy:
     paths = [best] if best.is_file() else checkpoint.found(run_dir)
     if not paths:
         raise checkpoint.CheckpointError(f"{run_dir} has no checkpoint to load")
-    state = checkpoint.read(paths[-1])["policy"]
+    stored = checkpoint.read(paths[-1])
+    state = stored["policy"]
     config = RunConfig.parse(state["config"], source=str(paths[-1]))
     shape, dtype, num_actions, has_mask = state["spec"]
     spec = EnvSpec(tuple(shape), dtype, num_actions, has_mask)
     network = make_network(config, spec)
     network.load_state_dict(state["weights"])
-    return Policy(network.eval(), config, spec)
+    return Policy(network.eval(), config, spec, step=stored["step"], reward_factor=stored.get("reward_factor", 1.0))
+
+
+class Decision(NamedTuple):
+    """One decision in each of N environments, and what it led to."""
+
+    obs: np.ndarray  # [N, *shape]
+    picture: Any  # what `look` saw before the decision
+    values: ActionValues  # [N, A]
+    action: np.ndarray  # [N]
+    step: Step
+
+
+def play(
+    policy: Policy,
+    venv: VectorEnv,
+    rng: np.random.Generator,
+    *,
+    epsilon: float = 0.0,
+    look: Callable[[np.ndarray], Any] | None = None,
+) -> Iterator[Decision]:
+    """Decisions without end, from the first episode of `venv` on; whoever takes them stops when there are enough.
+
+    Args:
+        rng: draws the random actions, of which there is a share of `epsilon`.
+        look: called with the observations [N, *shape] before each decision.
+    """
+    obs = venv.reset()
+    while True:
+        picture = None if look is None else look(obs)
+        mask = venv.action_mask
+        values = policy.values(obs)
+        action = policy.choose(values, mask)
+        if epsilon > 0:
+            random = random_actions(rng, venv.num_envs, venv.num_actions, mask)
+            action = np.where(rng.random(venv.num_envs) < epsilon, random, action)
+        step = venv.step(action)
+        yield Decision(obs, picture, values, action, step)
+        obs = venv.reset_done(step.done)
+
+
+def make_evaluation_env(config: RunConfig, *, num_envs: int, seed: int, render_mode: str | None = None) -> VectorEnv:
+    """The environments of a run, with episodes of at most evaluation.max_steps."""
+    limit = config.evaluation.max_steps
+    max_steps = min(limit, config.env.max_steps or limit)
+    return make_vector(
+        **config.env.arguments(max_steps=max_steps), num_envs=num_envs, seed=seed, render_mode=render_mode
+    )
 
 
 class Evaluation(NamedTuple):
@@ -97,25 +181,20 @@ def evaluate(policy: Policy, *, num_episodes: int, seed: int, epsilon: float = 0
     num_envs = min(num_episodes, 10)
     limit = config.evaluation.max_steps
     own_limit = config.env.max_steps or limit + 1
-    venv = make_vector(**config.env.arguments(max_steps=min(limit, own_limit)), num_envs=num_envs, seed=seed)
     quota = np.array([num_episodes // num_envs + (i < num_episodes % num_envs) for i in range(num_envs)])
-    statistics, rng = EpisodeStatistics(num_envs), np.random.default_rng(seed)
+    statistics = EpisodeStatistics(num_envs)
     returns: list[list[float]] = [[] for _ in range(num_envs)]
     lengths: list[list[int]] = [[] for _ in range(num_envs)]
-    num_cut, obs = 0, venv.reset()
-    while any(len(r) < q for r, q in zip(returns, quota, strict=True)):
-        action = policy.act(obs, venv.action_mask)
-        if epsilon > 0:
-            random = random_actions(rng, num_envs, venv.num_actions, venv.action_mask)
-            action = np.where(rng.random(num_envs) < epsilon, random, action)
-        step = venv.step(action)
-        done = step.done
-        for episode in statistics.update(step.reward, done):
-            i = episode.env_index
-            if len(returns[i]) < quota[i]:
-                returns[i].append(episode.episodic_return)
-                lengths[i].append(episode.length)
-                num_cut += episode.length == limit < own_limit and not step.terminated[i]
-        obs = venv.reset_done(done)
-    venv.close()
+    num_cut = 0
+    with contextlib.closing(make_evaluation_env(config, num_envs=num_envs, seed=seed)) as venv:
+        for decision in play(policy, venv, np.random.default_rng(seed), epsilon=epsilon):
+            step = decision.step
+            for episode in statistics.update(step.reward, step.done):
+                i = episode.env_index
+                if len(returns[i]) < quota[i]:
+                    returns[i].append(episode.episodic_return)
+                    lengths[i].append(episode.length)
+                    num_cut += episode.length == limit < own_limit and not step.terminated[i]
+            if all(len(r) == q for r, q in zip(returns, quota, strict=True)):
+                break
     return Evaluation([x for r in returns for x in r], [n for row in lengths for n in row], num_cut)

@@ -50,7 +50,7 @@ class Run:
         self.step = 0
         self.episodes: list[tuple[float, int]] = []  # (return, length) finished since the last log
         self.last_returns: deque[float] = deque(maxlen=20)  # of the last episodes
-        self.best: dict[str, Any] | None = None  # what best.pt holds: step, score and policy
+        self.best: dict[str, Any] | None = None  # what best.pt holds: step, score, policy, reward_factor
         self.seconds, self.cpu_seconds = 0.0, 0.0  # of earlier sessions
         self.last_return: float | None = None
         self.saturated = False
@@ -117,7 +117,8 @@ class Run:
         self.last_return = result.mean
         if self.best is None or result.mean >= self.best["score"]:
             policy = copy.deepcopy(self.policy.state_dict())
-            self.best = {"step": self.step, "score": result.mean, "policy": policy}
+            factor = self.agent.reward_factor()
+            self.best = {"step": self.step, "score": result.mean, "policy": policy, "reward_factor": factor}
             self.save_best()
         cut = f", {result.num_cut} cut at evaluation.max_steps" if result.num_cut else ""
         self.reporter.say(
@@ -141,6 +142,7 @@ class Run:
     def state_dict(self) -> dict[str, Any]:
         return {
             "policy": self.policy.state_dict(),
+            "reward_factor": self.agent.reward_factor(),
             "agent": self.agent.state_dict(),
             "venv": self.venv.state_dict(),
             "obs": torch.from_numpy(self.obs),
