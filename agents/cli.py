@@ -170,6 +170,31 @@ def evaluate(
     typer.echo(f"       min {min(result.returns):g}, max {max(result.returns):g}; {sum(result.lengths):,} steps")
 
 
+@app.command()
+def watch(
+    name: RunArgument,
+    episodes: Annotated[int, typer.Option(min=1)] = 1,
+    steps: Annotated[int, typer.Option(min=1, max=5_000, help="decisions shown at most")] = 500,
+    start: Annotated[int, typer.Option(min=0, help="decision that is shown first")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the episodes")] = 0,
+    epsilon: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of random actions")] = 0.0,
+    fps: Annotated[float, typer.Option(min=0.1, max=50, help="decisions a second")] = 10.0,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="a .gif, instead of watch.gif with the run")] = None,
+    root: Root = Path("runs"),
+) -> None:
+    """Make a GIF of the best policy of a run at play, with the return distribution of every action."""
+    from agents.running.runs import resolve_run
+    from agents.running.watch import watch as make_clip
+
+    path = resolve_run(name, root)
+    made = make_clip(path, out, episodes=episodes, start=start, steps=steps, seed=seed, epsilon=epsilon, fps=fps)
+    typer.echo(f"run    {path}, policy of step {made.step:,}")
+    for e in made.episodes:
+        typer.echo(f"return {e.score:g} in {e.length:,} steps{'' if e.over else ', and not over'}")
+    typer.echo(f"wrote  {made.path} ({made.num_pictures:,} pictures, {made.num_bytes / 1e6:.1f} MB)")
+    typer.echo(f"       and as watch/episode for TensorBoard: tensorboard --logdir {path}")
+
+
 @runs_app.callback()
 def list_runs(ctx: typer.Context, root: Root = Path("runs")) -> None:
     """List runs with their size, or delete one."""

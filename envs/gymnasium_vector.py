@@ -50,6 +50,7 @@ class GymnasiumVector(VectorEnv):
                 raise ValueError(f"environment {index} has other spaces than environment 0: {spaces}")
         self.num_envs = len(envs)
         self.num_actions = self._envs[0].num_actions
+        self.action_names = _action_names(envs[0], self.num_actions)
         self.observation_space = self._envs[0].observation_space
         self.frame_stack = frame_stack
         self.has_action_mask = False
@@ -163,3 +164,10 @@ class GymnasiumVector(VectorEnv):
     def _require_started(self, method: str) -> None:
         if not self._started:
             raise RuntimeError(f"call reset before {method}")
+
+
+def _action_names(env: gymnasium.Env, num_actions: int) -> list[str] | None:
+    """What `get_action_meanings` says, as Atari games and others have it; None unless it names every action."""
+    meanings = getattr(env.unwrapped, "get_action_meanings", None)
+    names = list(meanings()) if meanings is not None else []
+    return names if len(names) == num_actions else None

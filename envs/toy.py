@@ -66,6 +66,10 @@ class Catch(ToyEnv):
         reward = (1.0 if caught else -1.0) if landed else 0.0
         return self.observe(), reward, landed, False, {}
 
+    def get_action_meanings(self) -> list[str]:
+        """Names of the actions."""
+        return ["left", "stay", "right"]
+
     def observe(self) -> np.ndarray:
         board = np.zeros((self.rows, self.columns), np.float32)
         board[self._ball_row, self._ball_column] = 1.0
@@ -128,6 +132,10 @@ class Chain(ToyEnv):
         left = not 0 <= self._state < self.length
         reward = direction * (self.exit_reward if left else self.step_reward)
         return self.observe(), reward, left, False, {}
+
+    def get_action_meanings(self) -> list[str]:
+        """Names of the actions."""
+        return ["left", "right"]
 
     def observe(self) -> np.ndarray:
         return (np.arange(self.length) == self._state).astype(np.float32)

@@ -62,6 +62,7 @@ class VectorEnv(ABC):
     frame_stack: int | None  # number of frames in the leading axis of obs, oldest first; None: no such axis
     has_action_mask: bool  # known after reset()
     frames_per_step: int = 1  # frames of an emulator that one step takes
+    action_names: list[str] | None = None  # of the A actions, where the environment has names for them
 
     @property
     @abstractmethod

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -75,6 +76,13 @@ class MetricsWriter:
 
     def close(self) -> None:
         self.board.close()
+
+
+def write_image(run_dir: Path, tag: str, step: int, encoded: bytes, size: tuple[int, int]) -> None:
+    """Put an encoded image of `size` (width, height) into the TensorBoard of a run, in an event file of its own."""
+    image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=encoded)
+    with SummaryWriter(str(run_dir), filename_suffix=".image") as board:
+        board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
 def write_whole(path: Path, text: str) -> None:
