@@ -189,7 +189,7 @@ def watch(
     path = resolve_run(name, root)
     made = make_clip(path, out, episodes=episodes, start=start, steps=steps, seed=seed, epsilon=epsilon, fps=fps)
     typer.echo(f"run    {path}, policy of step {made.step:,}")
-    for e in made.episodes:
+    for e in made.played:
         typer.echo(f"return {e.score:g} in {e.length:,} steps{'' if e.over else ', and not over'}")
     typer.echo(f"wrote  {made.path} ({made.num_pictures:,} pictures, {made.num_bytes / 1e6:.1f} MB)")
     typer.echo(f"       and as watch/episode for TensorBoard: tensorboard --logdir {path}")

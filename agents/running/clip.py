@@ -100,7 +100,7 @@ def record(
 def headline(episode: int | None, length: int, score: float) -> str:
     """Where the clip is, in words."""
     which = f"episode {episode}   " if episode is not None else ""
-    return f"{which}step {length:,}   score {score:g}".replace("-", "\N{MINUS SIGN}")
+    return f"{which}step {length:,}   score {score:g}"
 
 
 def moment_of(decision: Decision, names: Sequence[str], index: int, text: str) -> Moment:

@@ -52,7 +52,7 @@ class Axis(NamedTuple):
     def text(self, value: float, *, digits: int) -> str:
         """A number to `digits` digits of the length of the axis."""
         decimals = max(0, digits - 1 - math.floor(math.log10(self.high - self.low)))
-        return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+        return f"{value:.{decimals}f}"
 
 
 def bars(atoms: Atoms, axis: Axis) -> tuple[np.ndarray, np.ndarray] | None:
@@ -111,8 +111,9 @@ def draw(moment: Moment, look: Look) -> Image.Image:
     write(canvas, (MARGIN, 42), look.subtitle, fill=MUTED)
     write(canvas, (WIDTH - MARGIN, 16), moment.headline, size=20, anchor="ra")
     scene = fit(Image.fromarray(moment.picture), SCENE)
-    corner = MARGIN + (SCENE[0] - scene.width) // 2, HEADER + (SCENE[1] - scene.height) // 2
-    image.paste(scene, corner)
+    x, y = MARGIN + (SCENE[0] - scene.width) // 2, HEADER + (SCENE[1] - scene.height) // 2
+    image.paste(scene, (x, y))
+    canvas.rectangle((x - 1, y - 1, x + scene.width, y + scene.height), outline=GRID)
     left = MARGIN + SCENE[0] + 24
     draw_distributions(canvas, (left, HEADER, WIDTH - MARGIN, HEADER + SCENE[1]), moment, look)
     draw_values(canvas, (MARGIN + 50, HEIGHT - 46 - PLOT, WIDTH - MARGIN, HEIGHT - 46), moment, look)
@@ -133,7 +134,7 @@ def draw_distributions(canvas: ImageDraw.ImageDraw, box: Box, moment: Moment, lo
     for value in axis.ticks():
         x = axis.inside(value)
         canvas.line((x, top, x, foot + 4), fill=GRID)
-        write(canvas, (x, foot + 6), f"{value:g}".replace("-", "\N{MINUS SIGN}"), fill=MUTED, anchor="ma")
+        write(canvas, (x, foot + 6), f"{value:g}", fill=MUTED, anchor="ma")
     write(canvas, ((axis.start + axis.stop) / 2, foot + 24), look.unit, fill=MUTED, anchor="ma")
     drawn = bars(moment.atoms, axis)
     tallest = 0.0 if drawn is None else float(drawn[1].max())
@@ -181,7 +182,7 @@ def draw_values(canvas: ImageDraw.ImageDraw, box: Box, moment: Moment, look: Loo
     for value in up.ticks(5):
         y = up.inside(value)
         canvas.line((left, y, right - 1, y), fill=GRID)
-        write(canvas, (left - 8, y), f"{value:g}".replace("-", "\N{MINUS SIGN}"), fill=MUTED, anchor="rm")
+        write(canvas, (left - 8, y), f"{value:g}", fill=MUTED, anchor="rm")
     for value in across.ticks(12):
         if value == int(value):
             write(canvas, (across.inside(value), bottom + 6), f"{value:g}", fill=MUTED, anchor="ma")

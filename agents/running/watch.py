@@ -32,7 +32,7 @@ class Watched(NamedTuple):
     path: Path
     num_bytes: int
     num_pictures: int
-    episodes: list[Played]
+    played: list[Played]
     step: int | None  # of training, that the policy is from
 
 
