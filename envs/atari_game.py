@@ -12,8 +12,8 @@ from ale_py import roms
 from gymnasium.spaces import Box, Discrete
 
 from envs.area_resize import AreaResize
-from envs.atari import SEED_LIMIT
-from envs.atari_protocol import PROTOCOLS, AtariProtocol, rom_name
+from envs.atari import SEED_LIMIT, rom_name
+from envs.atari_protocol import PROTOCOLS, AtariProtocol
 from envs.gymnasium_vector import GymnasiumVector
 
 EMULATOR_FPS = 60

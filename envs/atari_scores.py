@@ -61,8 +61,8 @@ SCORES = {
 }
 """Mean score of random play and of a human, for the 57 games that are usually compared.
 
-Source: google-deepmind/dqn_zoo, atari_data.py; the numbers of Mnih et al. 2015 and Wang et al. 2016. Other tables (MuZero,
-    rliable) have 0.0 for random play of VideoPinball and agree on the rest.
+Source: google-deepmind/dqn_zoo, atari_data.py; the numbers of Mnih et al. 2015 and Wang et al. 2016. Other tables
+    (MuZero, rliable) have 0.0 for random play of VideoPinball and agree on the rest.
 """
 
 
