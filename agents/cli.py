@@ -2,13 +2,14 @@
 
 import json
 import sys
-import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
+
+from agents.overrides import parse_value, split_overrides
 
 if TYPE_CHECKING:
     from agents.config import RunConfig
@@ -46,34 +47,6 @@ class CommandWithOverrides(TyperCommand):
         return super().parse_args(ctx, rest)
 
 
-def split_overrides(args: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """({"agent.lr": 1e-4}, everything else) of a command line."""
-    overrides: dict[str, Any] = {}
-    rest, waiting = [], list(args)
-    while waiting:
-        name, equals, value = waiting.pop(0).partition("=")
-        if not (name.startswith("--") and "." in name):
-            rest.append(name + equals + value)
-            continue
-        if not equals:
-            has_value = waiting and not waiting[0].startswith("--")
-            value = waiting.pop(0) if has_value else "true"
-        overrides[name[2:].replace("-", "_")] = parse_value(value)
-    return overrides, rest
-
-
-def parse_value(text: str) -> Any:
-    """A value as TOML has it; `none` for nothing, `a,b` for a list, and anything else as text."""
-    if text.lower() in ("none", "null"):
-        return None
-    for candidate in (text, f"[{text}]") if text else ():
-        try:
-            return tomllib.loads(f"value = {candidate}")["value"]
-        except tomllib.TOMLDecodeError:
-            continue
-    return text
-
-
 @app.command(cls=CommandWithOverrides)
 def train(
     ctx: typer.Context,
@@ -98,19 +71,21 @@ def train(
     """Train an agent. Any setting can be given as --table.key VALUE, for example --agent.lr 1e-4 --head.num_bins 101;
     --dry-run shows them all. The same command with the same --run-dir goes on with that run.
 
-    Without a preset it is `cartpole`; with --env but no preset, the defaults for any environment.
+    Without a preset it is `cartpole`; with --env but no preset, `atari` for ALE/... and else the defaults for any
+    environment.
     """
-    from agents.config import ConfigError, RunConfig
+    from agents.components import ConfigError
+    from agents.config import RunConfig
     from agents.running.runs import new_run_dir, resolve_run
 
     given = {"env": env, "head": head, "torso": torso, "agent": agent, "steps": steps, "seed": seed, "device": device}
     overrides = {SHORT.get(k, k): v for k, v in given.items() if v is not None} | ctx.obj
     if support is not None:
         overrides["env.support"] = parse_value(support)
-    if not preset and env is not None:
+    if not preset and env is not None and not env.startswith("ALE/"):
         config = RunConfig.parse({"env": {"id": env}}).with_overrides(overrides)
     else:
-        config = RunConfig.preset(preset or "cartpole", overrides)
+        config = RunConfig.preset(preset or ("cartpole" if env is None else "atari"), overrides)
     if dry_run:
         return say_what_would_happen(config)
     start_from = None if init_from is None else resolve_run(init_from, root)
@@ -139,7 +114,7 @@ def run(config: "RunConfig", run_dir: Path, **options: Any) -> NoReturn:
 
 
 def say_what_would_happen(config: "RunConfig") -> None:
-    from agents.running.metrics import flatten
+    from agents.presets import flatten
     from agents.running.progress import Silent
     from agents.running.setup import build, describe, resolve
 
@@ -266,7 +241,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, RuntimeError) as error:
-        from agents.config import ConfigError
+        from agents.components import ConfigError
         from agents.replay.memory import ReplayTooLargeError
         from agents.running.checkpoint import CheckpointError
         from agents.running.run import DivergedError

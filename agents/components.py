@@ -3,8 +3,9 @@
 So a new head, loss, encoding, torso or output layer needs no entry here.
 """
 
+import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
@@ -13,6 +14,17 @@ from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS
 from value_heads import HEADS, head_options
 from value_heads.registry import names, options_of, resolve
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key, what was given and what is allowed."""
+
+
+def nearest(given: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of an error message: the nearest choice, and all of them."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    hint = f". Did you mean {prefix}{near[0]}?" if near else "."
+    return f"{hint} Choose from: {', '.join(known)}"
 
 
 class Table(BaseModel):
@@ -64,7 +76,7 @@ class HeadConfig(Component):
 
 
 class TorsoConfig(Component):
-    """The encoder of observations; `auto` is `cnn` for images and `mlp` for anything else."""
+    """The encoder of observations; `auto` is `nature` or `cnn` for images, else `mlp`."""
 
 
 class OutputLayerConfig(Component):

@@ -3,35 +3,30 @@
 Counts of environment steps end in _steps, of optimiser updates in _updates.
 """
 
-import copy
-import difflib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from agents import AGENTS
 from agents.components import (
     COMPONENTS,
     Component,
+    ConfigError,
     HeadConfig,
     OutputLayerConfig,
     Table,
     TorsoConfig,
     chosen,
     component_schemas,
+    nearest,
     parse_component,
 )
 from agents.learning.targets import TARGET_RULES
-
-PRESETS = next(p for p in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if p.is_dir())
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key, what was given and what is allowed."""
+from agents.presets import expand, for_head, override, read_preset
+from envs import is_atari
+from envs.atari_protocol import PROTOCOLS
 
 
 class EnvConfig(Table):
@@ -42,6 +37,7 @@ class EnvConfig(Table):
     support: Literal["auto"] | tuple[float, float] = Field(
         default="auto", description="(v_min, v_max): the range of discounted returns that bin heads cover"
     )
+    protocol: str | None = Field(default=None, description=f"of an Atari game (ALE/...): {', '.join(PROTOCOLS)}")
     kwargs: dict[str, Any] = Field(default={}, description="keyword arguments for the environment")
 
     @field_validator("support")
@@ -50,6 +46,27 @@ class EnvConfig(Table):
         if support != "auto" and not support[0] < support[1]:
             raise ValueError("support must be 'auto' or v_min, v_max with v_min < v_max")
         return support
+
+    @model_validator(mode="after")
+    def a_protocol_for_every_atari_game(self) -> Self:
+        if self.protocol is not None and not is_atari(self.id):
+            raise ValueError(f"protocol is for Atari games (ALE/...), and {self.id} is none")
+        if self.protocol is not None and self.protocol not in PROTOCOLS:
+            raise ValueError(f"unknown protocol{nearest(self.protocol, PROTOCOLS)}")
+        if self.protocol is None and is_atari(self.id):
+            object.__setattr__(self, "protocol", "machado")
+        return self
+
+    def arguments(self, **changes: Any) -> dict[str, Any]:
+        """What `envs.make_vector` needs to know, but for how many and with which seed."""
+        own = {
+            "env_id": self.id,
+            "max_steps": self.max_steps,
+            "frame_stack": self.frame_stack,
+            "protocol": self.protocol,
+            "kwargs": self.kwargs,
+        }
+        return own | changes
 
 
 class AgentConfig(Table):
@@ -146,7 +163,7 @@ class RunConfig(Table):
     @classmethod
     def preset(cls, name: str, overrides: Mapping[str, Any] | None = None) -> Self:
         """A preset of configs/ (or a .toml or .json file) with dotted overrides, {"agent.lr": 1e-4}."""
-        return cls.parse(override(read_preset(name), overrides or {}), source=name)
+        return cls.parse(for_head(read_preset(name), overrides or {}, name), source=name)
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Self:
         """A copy with dotted overrides."""
@@ -176,61 +193,6 @@ def check_keys(table: Mapping[str, Any], known: Iterable[str], prefix: str, sour
     for key in table:
         if key not in known:
             raise ConfigError(f"{source}: unknown key {prefix}{key}{nearest(key, known, prefix)}")
-
-
-def nearest(given: str, known: Iterable[str], prefix: str = "") -> str:
-    """The end of an error message: the nearest choice, and all of them."""
-    near = difflib.get_close_matches(given, list(known), n=1)
-    hint = f". Did you mean {prefix}{near[0]}?" if near else "."
-    return f"{hint} Choose from: {', '.join(known)}"
-
-
-def preset_names() -> list[str]:
-    return sorted(p.stem for p in PRESETS.glob("*.toml"))
-
-
-def read_preset(name: str) -> dict[str, Any]:
-    """The tables of a preset by name, or of a .toml or .json file by path."""
-    path = Path(name) if name.endswith((".toml", ".json")) else PRESETS / f"{name}.toml"
-    if not path.is_file():
-        raise ConfigError(f"unknown preset {name!r}{nearest(name, preset_names())}, or a .toml or .json file")
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: wanted tables, got {data!r}")
-    return data
-
-
-def expand(key: str, value: Any) -> Any:
-    """A component may be given by its name alone."""
-    return {"name": value} if key in COMPONENTS and isinstance(value, str) else value
-
-
-def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables with dotted keys replaced, in any order.
-
-    A new name of a component drops the options of the old one, and a new environment all but num_envs: a range of
-    returns belongs to its environment.
-    """
-    data = {k: expand(k, copy.deepcopy(v)) for k, v in data.items()}
-    overrides = {f"{k}.name" if k in COMPONENTS and isinstance(v, str) else k: v for k, v in overrides.items()}
-    for dotted in sorted(overrides, key=lambda k: (k.count("."), not k.endswith((".name", "env.id")))):
-        *tables, key = dotted.split(".")
-        at = data
-        for table in tables:
-            at = at.setdefault(table, {})
-            if not isinstance(at, dict):
-                raise ConfigError(f"{dotted}: {table} is not a table")
-        if key == "name" and tables and tables[-1] in COMPONENTS and at.get("name") != overrides[dotted]:
-            at.clear()
-        if dotted == "env.id" and at.get("id") not in (None, overrides[dotted]):
-            for option in at.keys() - {"num_envs"}:
-                del at[option]
-        at[key] = overrides[dotted]
-    return data
 
 
 def json_schema() -> dict[str, Any]:

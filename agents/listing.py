@@ -6,8 +6,8 @@ from typing import Any
 
 import envs
 from agents import AGENTS
-from agents.config import PRESETS, preset_names
 from agents.networks.torsos import TORSOS
+from agents.presets import PRESETS, preset_names
 from value_heads import ENCODINGS, HEADS, LOSSES, head_options
 from value_heads.registry import names
 

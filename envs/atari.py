@@ -12,11 +12,24 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
-from envs.atari_protocol import PROTOCOLS, AtariProtocol, rom_name
+from envs.atari_protocol import PROTOCOLS, AtariProtocol, nearest_name
 from envs.vector import Step, VectorEnv, checked_actions, checked_done, episode_seed
 
 NOOP = 0
 SEED_LIMIT = 2**31 - 1 - 4096  # ALE refuses seeds of 2**31 - 1 - num_envs and more
+
+
+def rom_name(env_id: str) -> str:
+    """The name of the ROM: `ALE/SpaceInvaders-v5` -> `space_invaders`.
+
+    Raises:
+        ValueError: there is no such game.
+    """
+    gymnasium.register_envs(ale_py)
+    known = {key: spec for key, spec in gymnasium.registry.items() if key.startswith("ALE/")}
+    if env_id not in known:
+        raise ValueError(f"unknown environment {env_id!r}{nearest_name(env_id, known)}")
+    return known[env_id].kwargs["game"]
 
 
 class AtariVector(VectorEnv):

@@ -5,11 +5,6 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-import ale_py
-import gymnasium
-
-PREFIX = "ALE/"
-
 
 @dataclasses.dataclass(frozen=True)
 class AtariProtocol:
@@ -69,10 +64,10 @@ def make_protocol(name: str = "machado", **changes: Any) -> AtariProtocol:
         ValueError: unknown name or field, or a value out of range.
     """
     if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}{_nearest(name, PROTOCOLS)}")
+        raise ValueError(f"unknown protocol {name!r}{nearest_name(name, PROTOCOLS)}")
     fields = {field.name for field in dataclasses.fields(AtariProtocol)} - {"name"}
     for key in changes.keys() - fields:
-        raise ValueError(f"unknown option {key!r} of an Atari game{_nearest(key, {k: k for k in sorted(fields)})}")
+        raise ValueError(f"unknown option {key!r} of an Atari game{nearest_name(key, {k: k for k in sorted(fields)})}")
     protocol = dataclasses.replace(PROTOCOLS[name], **changes)
     if not 0.0 <= protocol.repeat_action_probability < 1.0:
         raise ValueError(f"repeat_action_probability is {protocol.repeat_action_probability}, wanted 0 <= p < 1")
@@ -84,20 +79,7 @@ def make_protocol(name: str = "machado", **changes: Any) -> AtariProtocol:
     return protocol
 
 
-def rom_name(env_id: str) -> str:
-    """The name of the ROM: `ALE/SpaceInvaders-v5` -> `space_invaders`.
-
-    Raises:
-        ValueError: there is no such game.
-    """
-    gymnasium.register_envs(ale_py)
-    known = {key: spec for key, spec in gymnasium.registry.items() if key.startswith(PREFIX)}
-    if env_id not in known:
-        raise ValueError(f"unknown environment {env_id!r}{_nearest(env_id, known)}")
-    return known[env_id].kwargs["game"]
-
-
-def _nearest(given: str, known: Mapping[str, Any]) -> str:
+def nearest_name(given: str, known: Mapping[str, Any]) -> str:
     matches = difflib.get_close_matches(given, list(known), n=1)
     hint = f"; did you mean {matches[0]!r}?" if matches else ""
     return hint if len(known) > 20 else f", wanted one of {', '.join(known)}{hint}"

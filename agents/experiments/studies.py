@@ -16,7 +16,8 @@ import psutil
 import torch
 import typer
 
-from agents.config import ConfigError, RunConfig, nearest
+from agents.components import ConfigError, nearest
+from agents.config import RunConfig
 from agents.experiments.curves import plot_curves
 from agents.experiments.jobs import train_all
 from value_heads import HEADS

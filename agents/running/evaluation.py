@@ -97,14 +97,7 @@ def evaluate(policy: Policy, *, num_episodes: int, seed: int, epsilon: float = 0
     num_envs = min(num_episodes, 10)
     limit = config.evaluation.max_steps
     own_limit = config.env.max_steps or limit + 1
-    venv = make_vector(
-        config.env.id,
-        num_envs=num_envs,
-        seed=seed,
-        max_steps=min(limit, own_limit),
-        frame_stack=config.env.frame_stack,
-        kwargs=config.env.kwargs,
-    )
+    venv = make_vector(**config.env.arguments(max_steps=min(limit, own_limit)), num_envs=num_envs, seed=seed)
     quota = np.array([num_episodes // num_envs + (i < num_episodes % num_envs) for i in range(num_envs)])
     statistics, rng = EpisodeStatistics(num_envs), np.random.default_rng(seed)
     returns: list[list[float]] = [[] for _ in range(num_envs)]

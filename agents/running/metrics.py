@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from agents.presets import flatten
 from value_heads import Atoms
 
 
@@ -104,11 +105,3 @@ def read_csv(path: Path, until_step: int) -> list[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
     return [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) <= until_step]
-
-
-def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -6,6 +6,7 @@ on a CPU.
 
 import copy
 import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from agents import AGENTS
 from agents.agent import Agent, Transition
 from agents.config import RunConfig
 from agents.networks.qnetwork import EnvSpec
+from agents.presets import flatten
 from agents.running import checkpoint, evaluation
-from agents.running.metrics import flatten
 from agents.running.progress import Reporter
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
@@ -48,8 +49,9 @@ class Run:
         self.checkpointer = checkpoint.Checkpointer(run_dir, config.checkpoint.keep)
         self.step = 0
         self.episodes: list[tuple[float, int]] = []  # (return, length) finished since the last log
+        self.last_returns: deque[float] = deque(maxlen=20)  # of the last episodes
         self.best: dict[str, Any] | None = None  # what best.pt holds: step, score and policy
-        self.seconds = 0.0  # of earlier sessions
+        self.seconds, self.cpu_seconds = 0.0, 0.0  # of earlier sessions
         self.last_return: float | None = None
         self.saturated = False
 
@@ -74,9 +76,14 @@ class Run:
     def scalars(self, steps_per_second: float) -> dict[str, float]:
         """One row of metrics by tag."""
         row = {"charts/SPS": steps_per_second}
+        if self.venv.frames_per_step > 1:
+            row["charts/frames"] = float(self.step * self.venv.frames_per_step)
         if self.episodes:
             row["charts/episodic_return"] = float(np.mean([r for r, _ in self.episodes]))
             row["charts/episodic_length"] = float(np.mean([n for _, n in self.episodes]))
+            self.last_returns.extend(r for r, _ in self.episodes)
+            if len(self.last_returns) == self.last_returns.maxlen:
+                row["charts/episodic_return_20"] = float(np.mean(self.last_returns))
         self.episodes = []
         row |= self.agent.metrics()
         if not math.isfinite(row.get("losses/td_loss", 0.0)):
@@ -139,10 +146,15 @@ class Run:
             "obs": torch.from_numpy(self.obs),
             "statistics": self.statistics.state_dict(),
             "episodes": self.episodes,
+            "last_returns": list(self.last_returns),
             "best": self.best,
             "last_return": self.last_return,
             "saturated": self.saturated,
-            "clock": {"seconds": self.seconds, "parts": dict(self.stopwatch.seconds)},
+            "clock": {
+                "seconds": self.seconds,
+                "cpu_seconds": self.cpu_seconds,
+                "parts": dict(self.stopwatch.seconds),
+            },
         }
 
     def load(self, path: Path) -> None:
@@ -155,9 +167,11 @@ class Run:
         self.statistics.load_state_dict(state["statistics"])
         self.restore_environments(state["venv"], state["obs"].numpy())
         self.episodes = [(r, n) for r, n in state["episodes"]]
+        self.last_returns.extend(state["last_returns"])
         self.best, self.last_return = state["best"], state["last_return"]
         self.step, self.saturated = state["step"], state["saturated"]
-        self.seconds, self.stopwatch.seconds = state["clock"]["seconds"], state["clock"]["parts"]
+        clock = state["clock"]
+        self.seconds, self.cpu_seconds, self.stopwatch.seconds = clock["seconds"], clock["cpu_seconds"], clock["parts"]
         self.checkpointer.give_up_after(self.step)
         (self.run_dir / "summary.json").unlink(missing_ok=True)
         self.save_best()
@@ -189,11 +203,4 @@ def differences(stored: RunConfig, given: RunConfig) -> list[str]:
 
 
 def make_training_env(config: RunConfig) -> VectorEnv:
-    return make_vector(
-        config.env.id,
-        num_envs=config.env.num_envs,
-        seed=child_seed(config.seed, "env"),
-        max_steps=config.env.max_steps,
-        frame_stack=config.env.frame_stack,
-        kwargs=config.env.kwargs,
-    )
+    return make_vector(**config.env.arguments(), num_envs=config.env.num_envs, seed=child_seed(config.seed, "env"))

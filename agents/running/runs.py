@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.config import ConfigError, RunConfig, nearest
+from agents.components import ConfigError, nearest
+from agents.config import RunConfig
 from agents.running import checkpoint
 
 

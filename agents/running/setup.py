@@ -8,13 +8,15 @@ from pathlib import Path
 import gymnasium
 import torch
 
-from agents.config import ConfigError, RunConfig
+from agents.components import ConfigError
+from agents.config import EnvConfig, RunConfig
 from agents.running.metrics import write_whole
 from agents.running.progress import Reporter
 from agents.running.run import Run, differences
 from agents.running.support import resolve_support
+from envs.atari_protocol import make_protocol
 
-VERSIONS = ("torch", "numpy", "gymnasium")
+VERSIONS = ("torch", "numpy", "gymnasium", "ale-py")
 LOG, REQUESTED = "log.txt", "requested.json"  # what a parent process may have put into a run's directory
 
 
@@ -47,6 +49,14 @@ def build(config: RunConfig, run_dir: Path, reporter: Reporter) -> Run:
         raise ConfigError(str(error)) from error
 
 
+def protocol_of(env: EnvConfig) -> str | None:
+    """What a score of an Atari game depends on besides the agent, in words."""
+    if env.protocol is None:
+        return None
+    changes = {key: value for key, value in env.kwargs.items() if key != "num_threads"}
+    return make_protocol(env.protocol, **changes).describe()
+
+
 def check_device(key: str, name: str) -> None:
     """Raise ConfigError unless tensors can be put on the device called `name`."""
     try:
@@ -66,6 +76,8 @@ def store(config: RunConfig, run_dir: Path, support_source: str) -> None:
         raise ConfigError(f"{run_dir} is no run, and not empty ({foreign[0]}); give a new directory")
     versions = {name: importlib.metadata.version(name) for name in VERSIONS}
     notes = {"versions": versions, "python": platform.python_version(), "support": support_source}
+    if (protocol := protocol_of(config.env)) is not None:
+        notes["protocol"] = protocol
     write_whole(run_dir / "config.json", json.dumps(config.plain(), indent=1))
     write_whole(run_dir / "run.json", json.dumps(notes, indent=1))
 
@@ -79,11 +91,12 @@ def describe(config: RunConfig, run: Run, support_source: str) -> str:
     uses = updates * agent.batch_size / config.steps
     idle = "" if updates else f"\nwarning: no update before step {run.agent.first_update_after():,}: nothing is learned"
     weights = sum(p.numel() for p in run.agent.online.parameters())
-    spec = run.spec
+    spec, protocol = run.spec, protocol_of(config.env)
     return (
         f"run    {run.run_dir}   (device {config.device}, threads {config.num_threads}, seed {config.seed})\n"
         f"env    {config.env.id} x{config.env.num_envs}: obs {spec.obs_dtype}{list(spec.obs_shape)}, "
         f"{spec.num_actions} actions{' with masks' if spec.has_action_mask else ''}\n"
+        f"{f'       {protocol}' + chr(10) if protocol else ''}"
         f"head   {config.head.name}: {options or 'no options'}   support [{low:g}, {high:g}] ({support_source})\n"
         f"agent  {agent.name}: {weights:,} weights, {config.steps:,} steps, 1 update of {agent.batch_size} "
         f"per {1 / agent.replay_ratio:g} steps = {updates:,}; each step is learned from {uses:.3g} times{idle}"

@@ -3,9 +3,10 @@
 import gymnasium
 import numpy as np
 
-from agents.config import ConfigError, RunConfig
+from agents.components import ConfigError
+from agents.config import RunConfig
 from agents.seeding import child_seed
-from envs import make_env, make_vector
+from envs import is_atari, make_env, make_vector
 from envs.value_range import collect_episodes, suggest_support
 
 PROBE_STEPS = 2_000
@@ -46,12 +47,12 @@ def known_range(env: gymnasium.Env) -> tuple[float, float] | None:
 
 def probe(config: RunConfig) -> tuple[RunConfig, str]:
     """Ask the environment: what it says of itself, or what random play shows."""
-    known = known_range(make_env(config.env.id, kwargs=config.env.kwargs))
+    known = None if is_atari(config.env.id) else known_range(make_env(config.env.id, kwargs=config.env.kwargs))
     if known is not None:
         margin = 0.1 * (known[1] - known[0])
         return config.with_overrides({"env.support": [known[0] - margin, known[1] + margin]}), "auto: the environment"
     seed = child_seed(config.seed, "probe")
-    venv = make_vector(config.env.id, seed=seed, max_steps=config.env.max_steps, kwargs=config.env.kwargs)
+    venv = make_vector(**config.env.arguments(frame_stack=None), seed=seed)
     try:
         episodes = collect_episodes(venv, PROBE_STEPS, np.random.default_rng(seed))
     finally:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from agents.config import ConfigError, RunConfig
+from agents.components import ConfigError
+from agents.config import RunConfig
 from agents.running import checkpoint, evaluation
 from agents.running.metrics import MetricsWriter, write_whole
 from agents.running.progress import Reporter, Silent
@@ -28,6 +29,7 @@ class Summary(NamedTuple):
     best_return: float | None  # of the best policy, on episodes that did not choose it
     last_return: float | None  # of the last policy, at its last evaluation
     seconds: float  # over all sessions, without the score at the end
+    cpu_seconds: float  # likewise, of all threads
     time_logging: float  # share of the time
 
 
@@ -49,7 +51,7 @@ def train(
         ConfigError: where `run_dir` holds a run with another configuration, or `init_from` one with another network.
         CheckpointError: where a checkpoint cannot be read or written.
     """
-    run_dir, start = Path(run_dir), time.perf_counter()
+    run_dir, start, cpu_start = Path(run_dir), time.perf_counter(), time.process_time()
     reporter = reporter or Silent(config.steps)
     torch.set_num_threads(config.num_threads)
     config, support_source = resolve(config, run_dir)
@@ -74,6 +76,7 @@ def train(
     with StopRequest() as stop, reporter, contextlib.closing(metrics), contextlib.closing(run.venv):
         loop(run, metrics, stop)
         run.seconds += time.perf_counter() - start
+        run.cpu_seconds += time.process_time() - cpu_start
         path = run.save()
         finished = run.step >= config.steps
         if not finished:
@@ -81,7 +84,7 @@ def train(
         best = final_score(run) if finished else None
     code = 0 if finished else stop.exit_code()
     logging = run.stopwatch.shares().get("log", 0.0)
-    summary = Summary(run_dir, run.step, finished, code, best, run.last_return, run.seconds, logging)
+    summary = Summary(run_dir, run.step, finished, code, best, run.last_return, run.seconds, run.cpu_seconds, logging)
     write_whole(run_dir / "summary.json", json.dumps(summary._asdict() | {"run_dir": str(run_dir)}, indent=1))
     return summary
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from agents import train
-from agents.config import PRESETS, RunConfig, json_schema, preset_names
+from agents.config import RunConfig, json_schema
+from agents.presets import PRESETS, preset_names
 
 SHORT = {"steps": 300, "agent.learn_after_steps": 100, "evaluation.num_episodes": 1, "evaluation.final_episodes": 1}
 

@@ -10,8 +10,8 @@ import gymnasium
 import pytest
 
 from agents import AGENTS
-from agents.config import preset_names
 from agents.networks.torsos import TORSOS
+from agents.presets import preset_names
 from envs import ENVS
 from value_heads import ENCODINGS, HEADS, LOSSES
 

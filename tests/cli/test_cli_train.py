@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.cli import parse_value, split_overrides
 from agents.config import RunConfig
+from agents.overrides import parse_value, split_overrides
 from agents.running import checkpoint
 from agents.running.evaluation import load
 from agents.running.run import Run

@@ -6,20 +6,12 @@ import typing
 
 import pytest
 
-from agents.config import (
-    COMPONENTS,
-    PRESETS,
-    ConfigError,
-    RunConfig,
-    Table,
-    json_schema,
-    override,
-    preset_names,
-    read_preset,
-)
+from agents.components import COMPONENTS, ConfigError, Table
+from agents.config import RunConfig, json_schema
 from agents.learning.targets import TARGET_RULES
 from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS
+from agents.presets import PRESETS, override, preset_names, read_preset
 from value_heads import ENCODINGS, HEADS, LOSSES, head_options
 
 ENV = {"env": {"id": "CartPole-v1"}}

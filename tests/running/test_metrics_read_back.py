@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.running.metrics import MetricsWriter, batch_histogram, flatten
+from agents.presets import flatten
+from agents.running.metrics import MetricsWriter, batch_histogram
 from agents.running.run import Run
 from agents.running.trainer import train
 from value_heads import Atoms
