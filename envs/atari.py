@@ -202,7 +202,7 @@ class AtariVector(VectorEnv):
                 np.array([taken[row - b] if p else NOOP for taken, b, p in zip(actions, begins, playing, strict=True)])
             )
             self._obs, _, terminated, truncated, info = self._ale.recv()
-            self._done = (terminated | truncated) & playing
+            self._done |= (terminated | truncated) & playing
             self._lives = info["lives"]
 
     def _start(self, where: np.ndarray) -> None:
