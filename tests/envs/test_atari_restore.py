@@ -108,6 +108,19 @@ def test_only_the_games_that_differ_begin_anew():
     assert [len(actions) for actions in resumed.state_dict()["actions"]] == [6, 6, 0, 6]
 
 
+def test_an_ended_episode_stays_to_be_looked_at_beside_one_that_differs():
+    vector, resumed = (make("Breakout", num_envs=2, max_steps=3) for _ in range(2))
+    vector.reset()
+    for first in (True, False, False):
+        step = vector.step(np.array([1, 1]))
+        vector.reset_done(np.array([False, first]))
+    assert step.done.tolist() == [True, False]
+    state = vector.state_dict()
+    state["obs"] = state["obs"][: 84 * 84 * 4] + bytes(84 * 84 * 4)
+    assert resumed.load_state_dict(state) == [1]
+    np.testing.assert_array_equal(resumed.reset_done(np.array([False, False]))[0], step.next_obs[0])
+
+
 def test_a_replay_that_ends_too_early_differs():
     # without FIRE the picture does not change: only the end in between tells
     vector = make("Breakout", num_envs=1, protocol="machado", kwargs={})
