@@ -161,13 +161,18 @@ def evaluate(
     from agents.running.evaluation import load
     from agents.running.runs import resolve_run
     from agents.seeding import child_seed
+    from envs.atari_scores import human_normalized
 
     path = resolve_run(name, root)
-    result = play(load(path), num_episodes=episodes, seed=child_seed(seed, "evaluate command"), epsilon=epsilon)
+    policy = load(path)
+    result = play(policy, num_episodes=episodes, seed=child_seed(seed, "evaluate command"), epsilon=epsilon)
     typer.echo(
         f"run    {path}\nreturn {result.mean:.2f} ± {result.std:.2f} over {episodes} episodes, epsilon {epsilon:g}"
     )
     typer.echo(f"       min {min(result.returns):g}, max {max(result.returns):g}; {sum(result.lengths):,} steps")
+    normalized = human_normalized(policy.config.env.id, result.mean)
+    if normalized is not None:
+        typer.echo(f"       {normalized:.1%} human-normalised: 0 is random play, 100% a human (envs/atari_scores.py)")
 
 
 @app.command()

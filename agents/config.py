@@ -199,6 +199,11 @@ def json_schema() -> dict[str, Any]:
     """A JSON schema for editors, with the options of every built-in component."""
     schema = RunConfig.model_json_schema()
     schema["properties"] |= component_schemas()
+    schema["properties"]["by_head"] = {
+        "type": "object",
+        "description": "[by_head.NAME]: dotted keys that differ where that head is chosen",
+        "additionalProperties": {"type": "object"},
+    }
     return schema
 
 

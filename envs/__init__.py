@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium
 
+from envs.atari_protocol import AtariProtocol, make_protocol
 from envs.episodes import Episode, EpisodeStatistics
 from envs.gymnasium_vector import GymnasiumVector
 from envs.toy import Catch, Chain, Identity
@@ -59,6 +60,7 @@ def make_env(
     env_id: str,
     *,
     render_mode: str | None = None,
+    protocol: str | None = None,
     kwargs: dict[str, Any] | None = None,
 ) -> gymnasium.Env:
     """One environment.
@@ -68,12 +70,19 @@ def make_env(
             `package.module:Name`, or a gymnasium id; looked up in this order. Name is a callable that makes
             an environment, or a gymnasium id that the module registers.
         render_mode: passed on only if given.
-        kwargs: further arguments for the environment.
+        protocol: see `make_vector`.
+        kwargs: further arguments for the environment; of an Atari game, changes of its protocol's fields.
 
     Raises:
         UnknownEnvironment: the id leads nowhere.
         TypeError: it leads to something that is no gymnasium environment.
+        ValueError: an option is out of range, or a protocol is given for anything but an Atari game.
     """
+    if is_atari(env_id):
+        from envs.atari_game import AtariGame
+
+        return AtariGame(env_id, protocol=_atari_protocol(protocol, kwargs or {}), render_mode=render_mode)
+    _refuse_protocol(env_id, protocol)
     arguments = dict(kwargs or {})
     if render_mode is not None:
         arguments["render_mode"] = render_mode
@@ -108,8 +117,7 @@ def make_vector(
     if is_atari(env_id):
         options = dict(kwargs or {}) | ({} if frame_stack is None else {"frame_stack": frame_stack})
         return _atari_vector(env_id, num_envs, seed, max_steps, render_mode, protocol, options)
-    if protocol is not None:
-        raise ValueError(f"{env_id!r} is no Atari game (ALE/...), so it has no protocol, got {protocol!r}")
+    _refuse_protocol(env_id, protocol)
     envs = [make_env(env_id, render_mode=render_mode, kwargs=kwargs) for _ in range(num_envs)]
     return GymnasiumVector(envs, seed=seed, max_steps=max_steps, frame_stack=frame_stack)
 
@@ -129,17 +137,27 @@ def _atari_vector(
     options: dict[str, Any],
 ) -> VectorEnv:
     from envs.atari import AtariVector  # ale_py takes half a second to import
-    from envs.atari_protocol import make_protocol
+    from envs.atari_game import game_vector
 
-    num_threads = options.pop("num_threads", 0)
+    num_threads = options.get("num_threads", 0)
+    choices = _atari_protocol(protocol, options)
+    if (choices.mode, choices.difficulty, render_mode) != (None, None, None):
+        return game_vector(
+            env_id, num_envs=num_envs, seed=seed, max_steps=max_steps, protocol=choices, render_mode=render_mode
+        )
     return AtariVector(
-        env_id,
-        num_envs=num_envs,
-        seed=seed,
-        max_steps=max_steps,
-        protocol=make_protocol(protocol or "machado", **options),
-        num_threads=num_threads,
+        env_id, num_envs=num_envs, seed=seed, max_steps=max_steps, protocol=choices, num_threads=num_threads
     )
+
+
+def _atari_protocol(name: str | None, options: dict[str, Any]) -> AtariProtocol:
+    changes = {key: value for key, value in options.items() if key != "num_threads"}
+    return make_protocol(name or "machado", **changes)
+
+
+def _refuse_protocol(env_id: str, protocol: str | None) -> None:
+    if protocol is not None:
+        raise ValueError(f"{env_id!r} is no Atari game (ALE/...), so it has no protocol, got {protocol!r}")
 
 
 def _resolved(env_id: str) -> EnvFactory:

@@ -60,8 +60,8 @@ class AtariVector(VectorEnv):
         protocol: AtariProtocol = PROTOCOLS["machado"],
         num_threads: int = 0,
     ):
-        for name, value, least in (("num_envs", num_envs, 1), ("seed", seed, 0), ("max_steps", max_steps or 1, 1)):
-            if value < least:
+        for name, value, least in (("num_envs", num_envs, 1), ("seed", seed, 0), ("max_steps", max_steps, 1)):
+            if value is not None and value < least:
                 raise ValueError(f"{name} is {value}, wanted at least {least}")
         if protocol.mode is not None or protocol.difficulty is not None:
             raise ValueError("modes and difficulties need single games (envs.atari_game)")
@@ -86,16 +86,14 @@ class AtariVector(VectorEnv):
 
     def reset(self) -> np.ndarray:
         self._require_open()
+        self._drop_sent()
         self._episode_index = [0] * self.num_envs
-        self._sent = None
         self._start(np.ones(self.num_envs, bool))
         return self._current_obs("reset").copy()
 
     def send(self, action: np.ndarray) -> None:
         self._require_open()
-        self._current_obs("send")
-        if self._sent is not None:
-            raise RuntimeError("call recv before the next send")
+        self._current_obs("the next send" if self._sent is not None else "send")
         # ALE waits for ever for the result of an action that it does not know
         actions = checked_actions(action, self.num_envs, self.num_actions)
         if self._done.any():
@@ -167,6 +165,7 @@ class AtariVector(VectorEnv):
             raise ValueError(f"the state holds {len(state['obs'])} bytes of observations, wanted uint8 {shape}")
         wanted = np.frombuffer(state["obs"], np.uint8).reshape(shape)
         done = np.array(state["done"])
+        self._drop_sent()
         self._episode_index = list(state["episode_index"])
         self._replay(state["actions"], ~done)
         replayed = self._current_obs("load_state_dict")
@@ -183,8 +182,8 @@ class AtariVector(VectorEnv):
 
     def close(self) -> None:
         """Wait for games that are on their way, and let go of them."""
-        if self._sent is not None:
-            self.recv()
+        if not self._closed:
+            self._drop_sent()
         self._closed = True
         self._ale.close()
 
@@ -203,7 +202,7 @@ class AtariVector(VectorEnv):
                 np.array([taken[row - b] if p else NOOP for taken, b, p in zip(actions, begins, playing, strict=True)])
             )
             self._obs, _, terminated, truncated, info = self._ale.recv()
-            self._done = (terminated | truncated) & playing
+            self._done |= (terminated | truncated) & playing
             self._lives = info["lives"]
 
     def _start(self, where: np.ndarray) -> None:
@@ -222,7 +221,15 @@ class AtariVector(VectorEnv):
     def _current_obs(self, method: str) -> np.ndarray:
         if self._obs is None:
             raise RuntimeError(f"call reset before {method}")
+        if self._sent is not None:
+            raise RuntimeError(f"call recv before {method}")
         return self._obs
+
+    def _drop_sent(self) -> None:
+        # what the games have not handed out yet would come back in the place of the next answer
+        if self._sent is not None:
+            self._ale.recv()
+            self._sent = None
 
     def _require_open(self) -> None:
         if self._closed:

@@ -13,7 +13,7 @@ class AtariProtocol:
     Args:
         repeat_action_probability: chance that a frame repeats the last frame's action ("sticky actions").
         full_action_space: all 18 actions instead of those that the game uses.
-        noop_max: an episode begins with 1 to this many frames without action; 0 for none.
+        noop_max: an episode begins with a number of frames without action, fewer than this; 0 for none.
         life_loss: a lost life ends the value, not the game.
         max_frames: a game is truncated after this many frames.
         frame_skip: frames that an action lasts. What is seen is the brighter of the last two, pixel by pixel.
@@ -38,7 +38,7 @@ class AtariProtocol:
         """The choices that differ from paper to paper, in words."""
         end = "a lost life ends the value" if self.life_loss else "an episode is a whole game"
         actions = "all 18 actions" if self.full_action_space else "minimal actions"
-        starts = f"1 to {self.noop_max} no-ops first" if self.noop_max else "no no-ops"
+        starts = f"0 to {self.noop_max - 1} no-ops first" if self.noop_max else "no no-ops"
         chosen = {"mode": self.mode, "difficulty": self.difficulty}
         special = "".join(f", {key} {value}" for key, value in chosen.items() if value is not None)
         return (

@@ -25,6 +25,7 @@ from agents.running.progress import Reporter
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
 from envs import EpisodeStatistics, VectorEnv, make_vector
+from envs.atari_scores import human_normalized
 from value_heads import registry
 
 SATURATION_ALARM = 0.02
@@ -125,7 +126,9 @@ class Run:
             f"eval   step {self.step:,}: {result.mean:.1f} ± {result.std:.1f} ({len(result.returns)} episodes, "
             f"epsilon {settings.epsilon:g}{cut})   best so far {self.best['score']:.1f}"
         )
-        return {"eval/episodic_return": result.mean, "eval/episodic_length": float(np.mean(result.lengths))}
+        row = {"eval/episodic_return": result.mean, "eval/episodic_length": float(np.mean(result.lengths))}
+        normalized = human_normalized(self.config.env.id, result.mean)
+        return row if normalized is None else row | {"eval/human_normalized": normalized}
 
     def save_best(self) -> None:
         """Let best.pt hold the best policy so far; on resume that takes back one of a future that was given up."""

@@ -9,6 +9,7 @@ from agents.config import RunConfig, json_schema
 from agents.presets import PRESETS, preset_names
 
 SHORT = {"steps": 300, "agent.learn_after_steps": 100, "evaluation.num_episodes": 1, "evaluation.final_episodes": 1}
+SHORT |= {"evaluation.max_steps": 300, "replay.capacity_steps": 1_000, "device": "cpu"}
 
 
 @pytest.mark.parametrize("name", preset_names())

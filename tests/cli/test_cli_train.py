@@ -78,7 +78,8 @@ def test_dry_run(classyq, tmp_path):
     result = classyq("train", "--dry-run", "--support", "-1,1")
     assert "CartPole-v1" in result.out, "the preset without a name"
     assert "support [-1, 1] (given)" in result.out
-    result = classyq("train", "cartpole", "--dry-run", "--agent.reward_clip", "0.5", "--device", "auto")
+    options = ("--agent.normalize_reward", "false", "--agent.reward_clip", "0.5", "--device", "auto")
+    result = classyq("train", "cartpole", "--dry-run", *options)
     assert "support [-50, 50] (auto: clipped reward / (1 - gamma))" in result.out
     assert "(device c" in result.out
     result = classyq("train", "cartpole", "--dry-run", "--agent.normalize_reward")
