@@ -106,7 +106,7 @@ def load(run_dir: Path | str) -> Policy:
     spec = EnvSpec(tuple(shape), dtype, num_actions, has_mask)
     network = make_network(config, spec)
     network.load_state_dict(state["weights"])
-    return Policy(network.eval(), config, spec, step=stored["step"], reward_factor=stored.get("reward_factor", 1.0))
+    return Policy(network.eval(), config, spec, step=stored["step"], reward_factor=stored["reward_factor"])
 
 
 class Decision(NamedTuple):
