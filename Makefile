@@ -10,7 +10,7 @@ help:
 	@echo "make test     the fast tests"
 	@echo "make slow     the tests that train, kill and resume for minutes"
 	@echo "make lint     ruff and pyright"
-	@echo "make results  docs/results/cartpole.md: every head on CartPole (more than an hour on two cores)"
+	@echo "make results  docs/results/cartpole.md: every head on CartPole (half an hour on two cores)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 TAG = "eval/episodic_return"
+LABELS = {TAG: "greedy return", "charts/episodic_return_20": "return, last 20 episodes"}
 
 
 def read_curve(path: Path, tag: str = TAG) -> tuple[list[int], list[float]]:
@@ -16,23 +17,25 @@ def read_curve(path: Path, tag: str = TAG) -> tuple[list[int], list[float]]:
     return [s for s, _ in points], [v for _, v in points]
 
 
-def plot_curves(runs: Mapping[str, Sequence[Path]], out: Path) -> None:
-    """A panel for each label: the curve of every seed thin, their mean thick."""
+def plot_curves(runs: Mapping[str, Sequence[Path]], out: Path, tag: str = TAG) -> None:
+    """A panel for each label: the curve of every seed thin, their mean thick, at the steps of the first."""
     from matplotlib.figure import Figure
 
-    columns = 4
+    columns = min(4, len(runs))
     rows = -(-len(runs) // columns)
-    figure = Figure(figsize=(3.1 * columns, 2.2 * rows), layout="constrained")
+    figure = Figure(figsize=(12.4, 8.8 * rows / columns), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
     for axis, (label, paths) in zip(axes, runs.items(), strict=False):
-        curves = [read_curve(path) for path in paths]
+        curves = [read_curve(path, tag) for path in paths]
         for steps, values in curves:
             axis.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
-        axis.plot(curves[0][0], np.mean([v for _, v in curves], axis=0), color="tab:blue", linewidth=2)
-        axis.set_title(f"{label} ({len(paths)} seeds)", fontsize=9)
+        common = curves[0][0]
+        mean = np.mean([np.interp(common, steps, values) for steps, values in curves], axis=0)
+        axis.plot(common, mean, color="tab:blue", linewidth=2)
+        axis.set_title(f"{label} ({len(paths)} seed{'s' if len(paths) > 1 else ''})", fontsize=9)
         axis.grid(alpha=0.3)
     for axis in axes[len(runs) :]:
         axis.set_axis_off()
     figure.supxlabel("environment steps", fontsize=9)
-    figure.supylabel("greedy return", fontsize=9)
+    figure.supylabel(LABELS.get(tag, tag), fontsize=9)
     figure.savefig(out, dpi=90)

@@ -18,8 +18,9 @@ import typer
 
 from agents.components import ConfigError, nearest
 from agents.config import RunConfig
-from agents.experiments.curves import plot_curves
+from agents.experiments.curves import TAG, plot_curves, read_curve
 from agents.experiments.jobs import train_all
+from agents.presets import flatten
 from value_heads import HEADS
 
 
@@ -37,10 +38,13 @@ class Study(NamedTuple):
     question: str
     preset: str
     arms: list[Arm]
-    threshold: float  # a run counts as solved where its best policy's return reaches this
+    threshold: float | None = None  # a run counts as solved where its best policy's return reaches this
+    curve: str = TAG  # the metric that is plotted
+    digits: int = 0  # after the point, of the scores of single runs
 
 
-FIVE, TWENTY = range(1, 6), range(1, 21)
+LAST_20 = "charts/episodic_return_20"
+ONE, FIVE, TWENTY = range(1, 2), range(1, 6), range(1, 21)
 
 STUDIES: dict[str, Study] = {
     "cartpole": Study(
@@ -53,6 +57,13 @@ STUDIES: dict[str, Study] = {
             Arm("hl_gauss, ordinal_bce", {"head.loss": "ordinal_bce"}, FIVE),
         ],
         threshold=450.0,
+    ),
+    "pong": Study(
+        "Does a DQN learn Pong with 400,000 decisions on one core?",
+        "pong",
+        [Arm("hl_gauss", {}, ONE), Arm("mse", {"head.name": "mse"}, ONE)],
+        curve=LAST_20,
+        digits=1,
     ),
 }
 
@@ -98,44 +109,81 @@ def finished_curves(name: str, root: Path) -> dict[str, list[Path]]:
     return curves
 
 
+def differing(name: str, root: Path) -> list[str]:
+    """The settings, other than the head's and the seed, in which the runs of a study differ."""
+    configs = [flatten(cell.config.plain()) for cell in cells(name, root)]
+    keys = sorted({key for config in configs for key in config if not key.startswith("head.") and key != "seed"})
+    return [key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1]
+
+
+def by_arm(study: Study, results: list[tuple[Cell, dict[str, Any]]]) -> dict[str, list[tuple[Cell, dict[str, Any]]]]:
+    """Finished runs by the label of their arm, without the arms that have none."""
+    arms = {arm.label: [(cell, summary) for cell, summary in results if cell.arm is arm] for arm in study.arms}
+    return {label: of_arm for label, of_arm in arms.items() if of_arm}
+
+
+def scores(study: Study, results: list[tuple[Cell, dict[str, Any]]]) -> list[str]:
+    """A table of what each arm reached."""
+    solved, rule = ("", "") if study.threshold is None else (" solved |", "---|")
+    lines = [
+        f"| head |{solved} mean best | mean last | mean last 20 | best of each seed | last of each seed |",
+        f"|---|{rule}---|---|---|---|---|",
+    ]
+    for label, of_arm in by_arm(study, results).items():
+        best, last = [s["best_return"] for _, s in of_arm], [s["last_return"] for _, s in of_arm]
+        recent = [read_curve(cell.run_dir / "metrics.csv", LAST_20)[1][-1] for cell, _ in of_arm]
+        means = " | ".join(f"{np.mean(x):.1f}" for x in (best, last, recent))
+        each = " | ".join(" ".join(f"{x:.{study.digits}f}" for x in row) for row in (best, last))
+        count = f" {sum(b >= study.threshold for b in best)} of {len(best)} |" if study.threshold is not None else ""
+        lines.append(f"| {label} |{count} {means} | {each} |")
+    return lines
+
+
+def costs(study: Study, results: list[tuple[Cell, dict[str, Any]]]) -> list[str]:
+    """A table of what each arm cost: medians over its runs, and for wall time the range."""
+    lines = ["| head | wall seconds | CPU seconds | steps/s | frames/s | logging |", "|---|---|---|---|---|---|"]
+    for label, of_arm in by_arm(study, results).items():
+        wall, cpu, logging = (
+            np.array([s[key] for _, s in of_arm]) for key in ("seconds", "cpu_seconds", "time_logging")
+        )
+        steps = np.array([s["step"] for _, s in of_arm])
+        frames = [read_curve(cell.run_dir / "metrics.csv", "charts/frames")[1] for cell, _ in of_arm]
+        per_second = f"{np.median([f[-1] for f in frames] / wall):.0f}" if all(frames) else "-"
+        span = f"{np.median(wall):,.0f} ({wall.min():,.0f} to {wall.max():,.0f})"
+        lines.append(
+            f"| {label} | {span} | {np.median(cpu):,.0f} | {np.median(steps / wall):.0f} | {per_second} | "
+            f"{logging.max():.1%} |"
+        )
+    return lines
+
+
 def report(name: str, root: Path, command: str) -> str:
     """The page of a study, in Markdown, with every run that is finished, and how many are not."""
-    study, by_arm, missing = STUDIES[name], {}, 0
-    for cell in cells(name, root):
-        summary = cell.summary()
-        missing += summary is None
-        if summary is not None:
-            by_arm.setdefault(cell.arm.label, []).append((cell.seed, summary))
-    config = RunConfig.preset(study.preset)
-    episodes = config.evaluation.final_episodes
+    study = STUDIES[name]
+    results = [(cell, summary) for cell in cells(name, root) if (summary := cell.summary()) is not None]
+    missing = len(cells(name, root)) - len(results)
+    config, differ = RunConfig.preset(study.preset), differing(name, root)
+    shared = "only the head differs" + "".join(f", and with it `{key}`" for key in differ)
+    epsilon = config.evaluation.epsilon
+    greedy = f"nearly greedy (epsilon {epsilon:g})" if epsilon else "greedy"
+    solved = "" if study.threshold is None else f"*solved* counts seeds whose best reaches {study.threshold:g}. "
     lines = [
         f"# {study.question}",
         "",
-        f"Made by `{command}`. Preset `{study.preset}`, {config.steps:,} steps; only the head differs.",
-        f"*best* is the greedy mean return over {episodes} episodes of the policy that evaluated best in training, on "
-        "episodes that had no part in choosing it; *last* is that of the last policy "
-        f"({config.evaluation.num_episodes} episodes). "
-        f"*solved* counts seeds whose best reaches {study.threshold:g}. No seed was left out; how the configuration "
-        "was found is in LOG.md.",
+        f"Made by `{command}`. Preset `{study.preset}`, {config.steps:,} steps; {shared}.",
+        f"*best* is the {greedy} mean return over {config.evaluation.final_episodes} episodes of the policy that "
+        "evaluated best in training, on episodes that had no part in choosing it; *last* is that of the last policy "
+        f"({config.evaluation.num_episodes} episodes); *last 20* the mean of the last 20 episodes of training, "
+        f"exploration and all. {solved}No seed was left out; how the configuration was found is in LOG.md.",
         "",
         f"![learning curves]({name}.png)",
         "",
-        "| head | solved | mean best | mean last | best of each seed | last of each seed |",
-        "|---|---|---|---|---|---|",
-    ]
-    for label, results in by_arm.items():
-        best, last = [s["best_return"] for _, s in results], [s["last_return"] for _, s in results]
-        solved = sum(b >= study.threshold for b in best)
-        each = [" ".join(f"{x:.0f}" for x in row) for row in (best, last)]
-        means = f"{np.mean(best):.1f} | {np.mean(last):.1f}"
-        lines.append(f"| {label} | {solved} of {len(results)} | {means} | {each[0]} | {each[1]} |")
-    seconds = [s["seconds"] for results in by_arm.values() for _, s in results]
-    logging = [s["time_logging"] for results in by_arm.values() for _, s in results]
-    lines += [
+        *scores(study, results),
         "",
-        f"{len(seconds)} runs, median {np.median(seconds):.0f} s each ({min(seconds):.0f} to {max(seconds):.0f}), on "
-        f"{psutil.cpu_count()} shared cores ({platform.machine()}); logging took at most {max(logging):.1%} of a run. "
-        f"torch {torch.__version__}, Python {platform.python_version()}.",
+        *costs(study, results),
+        "",
+        f"On {psutil.cpu_count()} shared cores ({platform.machine()}), {config.num_threads} thread a run, several runs "
+        f"at once. torch {torch.__version__}, Python {platform.python_version()}.",
     ]
     if missing:
         lines += ["", f"**{missing} runs of this study are not finished; the same command goes on with them.**"]
@@ -155,7 +203,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     command = f"python -m agents.experiments.studies {name} --jobs {jobs}"
     (out / f"{name}.md").write_text(report(name, root, command), encoding="utf-8")
-    plot_curves(finished_curves(name, root), out / f"{name}.png")
+    plot_curves(finished_curves(name, root), out / f"{name}.png", STUDIES[name].curve)
     typer.echo(f"wrote {out / name}.md and {out / name}.png")
 
 

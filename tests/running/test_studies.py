@@ -24,12 +24,15 @@ def finish(cell, best, last):
         "finished": True,
         "best_return": best,
         "last_return": last,
-        "seconds": 7.0,
-        "cpu_seconds": 6.0,
+        "step": 30,
+        "seconds": 6.0,
+        "cpu_seconds": 5.0,
         "time_logging": 0.01,
     }
     (cell.run_dir / "summary.json").write_text(json.dumps(summary))
-    (cell.run_dir / "metrics.csv").write_text(f"step,eval/episodic_return\n10,\n20,{last}\n30,{best}\n")
+    header = "step,eval/episodic_return,charts/episodic_return_20,charts/frames"
+    rows = f"10,,9,40\n20,{last},8,80\n30,{best},{best + 2},120\n"
+    (cell.run_dir / "metrics.csv").write_text(f"{header}\n{rows}")
 
 
 def test_the_page_has_every_finished_run_and_counts_the_others(study, tmp_path):
@@ -42,11 +45,23 @@ def test_the_page_has_every_finished_run_and_counts_the_others(study, tmp_path):
     finish(first, 1.0, 0.25)
     finish(second, 0.0, -0.75)
     page = studies.report("tiny", tmp_path, "the command")
-    assert "| mse | 1 of 2 | 0.5 | -0.2 | 1 0 | 0 -1 |" in page
+    assert "| mse | 1 of 2 | 0.5 | -0.2 | 2.5 | 1 0 | 0 -1 |" in page
+    assert "| mse | 6 (6 to 6) | 5 | 5 | 20 | 1.0% |" in page
+    assert "30 steps; only the head differs.\n" in page.replace(f"{first.config.steps:,}", "30")
     assert "| c51" not in page
     assert "1 runs of this study are not finished" in page
     finish(third, 1.0, 1.0)
     assert "not finished" not in studies.report("tiny", tmp_path, "the command")
+
+
+def test_what_differs_beside_the_head_is_said(tmp_path, monkeypatch):
+    """Tables B.1 and B.2 of the paper give every head a learning rate and an epsilon of its own."""
+    assert studies.differing("cartpole", tmp_path) == []
+    assert studies.differing("pong", tmp_path) == ["agent.adam_eps", "agent.lr"]
+    page = studies.report("pong", tmp_path, "the command")
+    assert "400,000 steps; only the head differs, and with it `agent.adam_eps`, and with it `agent.lr`." in page
+    assert "solved" not in page
+    assert "2 runs of this study are not finished" in page
 
 
 def test_what_is_finished_is_not_trained_again(study, tmp_path, monkeypatch, capsys):
