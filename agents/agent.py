@@ -40,8 +40,8 @@ class Agent(Protocol):
         """Make the updates that are due, from what was observed before; environments may be stepping meanwhile."""
         ...
 
-    def first_update_after(self) -> int:
-        """Environment steps before the first update."""
+    def plan(self) -> str:
+        """How much will be learned from how many steps, in words and with the derived numbers."""
         ...
 
     def reward_factor(self) -> float:

@@ -34,7 +34,11 @@ class Listed(StrEnum):
     encodings = "encodings"
     losses = "losses"
     torsos = "torsos"
+    output_layers = "output_layers"
     agents = "agents"
+    target_rules = "target_rules"
+    explorations = "explorations"
+    replays = "replays"
     envs = "envs"
     presets = "presets"
 
@@ -74,9 +78,9 @@ def train(
     Without a preset it is `cartpole`; with --env but no preset, `atari` for ALE/... and else the defaults for any
     environment.
     """
-    from agents.components import ConfigError
     from agents.config import RunConfig
     from agents.running.runs import new_run_dir, resolve_run
+    from agents.tables import ConfigError
 
     given = {"env": env, "head": head, "torso": torso, "agent": agent, "steps": steps, "seed": seed, "device": device}
     overrides = {SHORT.get(k, k): v for k, v in given.items() if v is not None} | ctx.obj
@@ -271,10 +275,10 @@ def main() -> None:
     try:
         app()
     except (ValueError, RuntimeError) as error:
-        from agents.components import ConfigError
         from agents.replay.memory import ReplayTooLargeError
         from agents.running.checkpoint import CheckpointError
         from agents.running.run import DivergedError
+        from agents.tables import ConfigError
         from envs import UnknownEnvironment
         from value_heads.registry import UnknownNameError
 

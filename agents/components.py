@@ -1,74 +1,25 @@
-"""Parts of a configuration that are chosen by name: their options are the keyword arguments of their class.
+"""Parts of a configuration that are chosen by name: their options are the keyword arguments of what builds them.
 
-So a new head, loss, encoding, torso or output layer needs no entry here.
+So a new head, loss, encoding, torso, output layer, target rule, exploration or replay needs no entry here. An agent
+has too many for that, and a class of settings: its attribute `Config`.
 """
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import BeforeValidator, Field, create_model
 
+from agents import AGENTS
+from agents.exploration import EXPLORATIONS
+from agents.learning.targets import TARGET_RULES
 from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS
+from agents.replay import REPLAYS
+from agents.replay.uniform import UniformReplay
+from agents.tables import Component
 from value_heads import HEADS, head_options
 from value_heads.registry import names, options_of, resolve
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key, what was given and what is allowed."""
-
-
-def nearest(given: str, known: Iterable[str], prefix: str = "") -> str:
-    """The end of an error message: the nearest choice, and all of them."""
-    near = difflib.get_close_matches(given, list(known), n=1)
-    hint = f". Did you mean {prefix}{near[0]}?" if near else "."
-    return f"{hint} Choose from: {', '.join(known)}"
-
-
-class Table(BaseModel):
-    """One table of the configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def no_flag_for_a_number(cls, data: Any) -> Any:
-        """Python takes true for 1; a number that was forgotten on the command line must not become one."""
-        for key, value in data.items() if isinstance(data, Mapping) else ():
-            field = cls.model_fields.get(key)
-            kinds = () if field is None else (field.annotation, *get_args(field.annotation))
-            if isinstance(value, bool) and (int in kinds or float in kinds) and bool not in kinds:
-                raise ValueError(f"{key} wants a number, and has {str(value).lower()}: was its value left out?")
-        return data
-
-
-class Component(Table):
-    """A part that is chosen by name; a subclass made for each name has its options."""
-
-    name: str
-
-    def __eq__(self, other: object) -> bool:
-        """Equal options: the class says nothing, as every configuration makes its own."""
-        return isinstance(other, Component) and self.model_dump() == other.model_dump()
-
-
-def component_model(base: type[Component], name: str, options: Mapping[str, inspect.Parameter]) -> type[Component]:
-    """The model of one component: a field for each option, with its annotation and default."""
-    fields: dict[str, Any] = {
-        key: (field_type(p.annotation), ... if p.default is p.empty else p.default) for key, p in options.items()
-    }
-    return create_model(f"{base.__name__}:{name}", __base__=base, name=(Literal[name], name), **fields)  # pyright: ignore
-
-
-def field_type(annotation: Any) -> Any:
-    """An option's type as a field: anything where it has none, and one value may stand for a tuple of one."""
-    if annotation is inspect.Parameter.empty:
-        return Any
-    if get_origin(annotation) is tuple:
-        return Annotated[annotation, BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,))]
-    return annotation
 
 
 class HeadConfig(Component):
@@ -83,29 +34,114 @@ class OutputLayerConfig(Component):
     """What maps features to actions x outputs; `hidden` is the width of the layer before it."""
 
 
-def head_model(table: Mapping[str, Any]) -> type[Component]:
-    choices = {k: table[k] for k in ("encoding", "loss") if isinstance(table.get(k), str)}
-    return component_model(HeadConfig, table["name"], head_options(table["name"], **choices))
+class AgentConfig(Component):
+    """What every agent has: what it learns from, and its optimiser. `tables` are the others that it uses."""
+
+    tables: ClassVar[tuple[str, ...]] = ()
+    gamma: float = Field(default=0.99, ge=0, lt=1, description="discount per environment step")
+    lr: float = Field(default=2.5e-4, gt=0, description="the optimiser's learning rate")
+    adam_eps: float = Field(default=1e-8, gt=0, description="Adam's epsilon")
+    max_grad_norm: float | None = Field(default=None, gt=0, description="clip the gradient's norm to this")
+    reward_clip: float | None = Field(default=None, gt=0, description="learn from rewards clipped to [-c, c]")
+    normalize_obs: bool = Field(default=False, description="running mean and deviation of observations")
+    normalize_reward: bool = Field(default=False, description="divide rewards by the deviation of returns")
 
 
-def torso_model(table: Mapping[str, Any]) -> type[Component]:
-    if table["name"] == "auto":
-        return component_model(TorsoConfig, "auto", {})
-    torso = resolve(TORSOS, table["name"], kind="torso", group="classyq.torsos")
-    return component_model(TorsoConfig, table["name"], options_of(torso))
+class TargetRuleConfig(Component):
+    """What predictions are trained towards."""
 
 
-def output_layer_model(table: Mapping[str, Any]) -> type[Component]:
-    layer = resolve(OUTPUT_LAYERS, table["name"], kind="output layer", group="classyq.output_layers")
-    return component_model(OutputLayerConfig, table["name"], options_of(layer))
+class ExplorationConfig(Component):
+    """How actions are chosen in training."""
 
 
-COMPONENTS = {"head": head_model, "torso": torso_model, "output_layer": output_layer_model}
+class ReplayConfig(Component):
+    """Where transitions are kept, and how they are sampled."""
+
+    capacity_steps: int = Field(default=100_000, ge=1, description="transitions kept, over all environments")
+    device: str = Field(default="cpu", description="where replay lies: cpu, cuda, or same (as the networks)")
+    share_frames: bool = Field(default=True, description="keep one frame a step where observations are stacks")
+
+
+class Kind(NamedTuple):
+    """A kind of component, in words; the settings that all of it have in common; the built-in ones."""
+
+    words: str
+    common: type[Component]
+    registry: Mapping[str, Any]
+    default: str | None = None  # what a table without a name means
+    given: frozenset[str] = frozenset()  # keyword arguments that the agent gives, and so no options
+
+    @property
+    def group(self) -> str:
+        """The entry points of other distributions."""
+        return f"classyq.{self.words.replace(' ', '_')}s"
+
+    def find(self, name: str) -> Any:
+        """What is called `name`: built in, an entry point, or `package.module:Name`."""
+        found = resolve(self.registry, name, kind=self.words, group=self.group)
+        return resolve({}, found, kind=self.words, group="") if isinstance(found, str) else found
+
+
+KINDS: dict[str, Kind] = {
+    "head": Kind("head", HeadConfig, HEADS),
+    "torso": Kind("torso", TorsoConfig, TORSOS),
+    "output_layer": Kind("output layer", OutputLayerConfig, OUTPUT_LAYERS),
+    "agent": Kind("agent", AgentConfig, AGENTS, "dqn"),
+    "target_rule": Kind("target rule", TargetRuleConfig, TARGET_RULES, "q_learning"),
+    "exploration": Kind("exploration", ExplorationConfig, EXPLORATIONS, "epsilon_greedy"),
+    "replay": Kind("replay", ReplayConfig, REPLAYS, "uniform", frozenset(options_of(UniformReplay))),
+}
+"""By the name of their table in the configuration."""
+
+
+def component_model(key: str, table: Mapping[str, Any]) -> type[Component]:
+    """The model of table `key` for the name in it: a field for each option, with its annotation and default.
+
+    Raises:
+        ValueError: for a name that stands for nothing.
+    """
+    kind, name = KINDS[key], table["name"]
+    base, options = kind.common, {}
+    if key == "agent":
+        base = kind.find(name).Config
+    elif key == "head":
+        options = head_options(name, **{k: table[k] for k in ("encoding", "loss") if isinstance(table.get(k), str)})
+    elif (key, name) != ("torso", "auto"):
+        options = options_of(kind.find(name))
+    fields: dict[str, Any] = {
+        option: (field_type(p.annotation), ... if p.default is p.empty else p.default)
+        for option, p in options.items()
+        if option not in kind.given
+    }
+    return create_model(f"{base.__name__}:{name}", __base__=base, name=(Literal[name], name), **fields)  # pyright: ignore
+
+
+def field_type(annotation: Any) -> Any:
+    """An option's type as a field: anything where it has none, and one value may stand for a tuple of one."""
+    if annotation is inspect.Parameter.empty:
+        return Any
+    if get_origin(annotation) is tuple:
+        return Annotated[annotation, BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,))]
+    return annotation
+
+
+def named(key: str, table: Any) -> Any:
+    """A table of `key` with a name in it, where the name alone, or none, was given."""
+    if isinstance(table, str):
+        return {"name": table}
+    default = KINDS[key].default
+    return {"name": default} | table if default and isinstance(table, Mapping) else table
+
+
+def unused_tables(agent: str) -> set[str]:
+    """Tables that an agent has no use for: they say nothing about its runs, so they are not taken."""
+    return {"target_rule", "exploration", "replay"} - set(KINDS["agent"].find(agent).Config.tables)
 
 
 def parse_component(key: str) -> BeforeValidator:
     """Validates a table of `key` with the model that belongs to its name."""
-    return BeforeValidator(lambda v: v if isinstance(v, Component) else COMPONENTS[key](v).model_validate(v))
+    return BeforeValidator(lambda v: v if isinstance(v, Component) else component_model(key, v).model_validate(v))
 
 
 def chosen(name: str) -> Any:
@@ -114,11 +150,10 @@ def chosen(name: str) -> Any:
 
 
 def component_schemas() -> dict[str, dict[str, Any]]:
-    """A JSON schema for each table of COMPONENTS: a built-in name, or a table with the options of one."""
-    choices: dict[str, list[str]] = {
-        "head": names(HEADS, "classyq.heads"),
-        "torso": ["auto", *TORSOS],
-        "output_layer": [*OUTPUT_LAYERS],
-    }
-    schemas = {key: [COMPONENTS[key]({"name": n}).model_json_schema() for n in choices[key]] for key in choices}
-    return {key: {"anyOf": [{"enum": choices[key]}, *models]} for key, models in schemas.items()}
+    """A JSON schema for each table of KINDS: a built-in name, or a table with the options of one."""
+    schemas = {}
+    for key, kind in KINDS.items():
+        choices = [*(["auto"] if key == "torso" else []), *names(kind.registry, kind.group)]
+        models = [component_model(key, {"name": n}).model_json_schema() for n in choices]
+        schemas[key] = {"anyOf": [{"enum": choices}, *models]}
+    return schemas

@@ -9,22 +9,24 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from agents import AGENTS
 from agents.components import (
-    COMPONENTS,
-    Component,
-    ConfigError,
+    KINDS,
+    AgentConfig,
+    ExplorationConfig,
     HeadConfig,
     OutputLayerConfig,
-    Table,
+    ReplayConfig,
+    TargetRuleConfig,
     TorsoConfig,
     chosen,
+    component_model,
     component_schemas,
-    nearest,
+    named,
     parse_component,
+    unused_tables,
 )
-from agents.learning.targets import TARGET_RULES
-from agents.presets import expand, for_head, override, read_preset
+from agents.presets import for_head, override, read_preset
+from agents.tables import Component, ConfigError, Table, nearest
 from envs import is_atari
 from envs.atari_protocol import PROTOCOLS
 
@@ -69,36 +71,6 @@ class EnvConfig(Table):
         return own | changes
 
 
-class AgentConfig(Table):
-    name: str = Field(default="dqn", description=f"one of {', '.join(AGENTS)}, or `package.module:Name`")
-    target_rule: str = Field(default="q_learning", description=f"one of {', '.join(TARGET_RULES)}")
-    gamma: float = Field(default=0.99, ge=0, lt=1, description="discount per environment step")
-    n_step: int = Field(default=1, ge=1, description="rewards summed before bootstrapping")
-    lr: float = Field(default=2.5e-4, gt=0, description="Adam's learning rate")
-    adam_eps: float = Field(default=1e-8, gt=0, description="Adam's epsilon")
-    max_grad_norm: float | None = Field(default=None, gt=0, description="clip the gradient's norm to this")
-    batch_size: int = Field(default=128, ge=1)
-    replay_ratio: float = Field(default=0.25, gt=0, description="optimiser updates per environment step")
-    learn_after_steps: int = Field(default=1_000, ge=1, description="environment steps before the first update")
-    target_every_updates: int = Field(default=100, ge=1, description="target network follows every so many updates")
-    target_tau: float = Field(default=1.0, gt=0, le=1, description="how far it follows; 1 is a copy")
-    reward_clip: float | None = Field(default=None, gt=0, description="learn from rewards clipped to [-c, c]")
-    normalize_obs: bool = Field(default=False, description="running mean and deviation of observations")
-    normalize_reward: bool = Field(default=False, description="divide rewards by the deviation of returns")
-
-
-class ExplorationConfig(Table):
-    epsilon_start: float = Field(default=1.0, ge=0, le=1)
-    epsilon_end: float = Field(default=0.05, ge=0, le=1)
-    epsilon_steps: int = Field(default=10_000, ge=1, description="epsilon falls linearly over these steps")
-
-
-class ReplayConfig(Table):
-    capacity_steps: int = Field(default=100_000, ge=1, description="transitions kept, over all environments")
-    device: str = Field(default="cpu", description="where replay lies: cpu, cuda, or same (as the networks)")
-    share_frames: bool = Field(default=True, description="keep one frame a step where observations are stacks")
-
-
 class EvaluationConfig(Table):
     every_steps: int = Field(default=5_000, ge=1)
     num_episodes: int = Field(default=10, ge=1)
@@ -128,9 +100,10 @@ class RunConfig(Table):
     head: Annotated[SerializeAsAny[HeadConfig], parse_component("head")] = chosen("hl_gauss")
     torso: Annotated[SerializeAsAny[TorsoConfig], parse_component("torso")] = chosen("auto")
     output_layer: Annotated[SerializeAsAny[OutputLayerConfig], parse_component("output_layer")] = chosen("linear")
-    agent: AgentConfig = AgentConfig()
-    exploration: ExplorationConfig = ExplorationConfig()
-    replay: ReplayConfig = ReplayConfig()
+    agent: Annotated[SerializeAsAny[AgentConfig], parse_component("agent")] = chosen("dqn")
+    target_rule: Annotated[SerializeAsAny[TargetRuleConfig], parse_component("target_rule")] = chosen("q_learning")
+    exploration: Annotated[SerializeAsAny[ExplorationConfig], parse_component("exploration")] = chosen("epsilon_greedy")
+    replay: Annotated[SerializeAsAny[ReplayConfig], parse_component("replay")] = chosen("uniform")
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
@@ -142,10 +115,10 @@ class RunConfig(Table):
         Raises:
             ConfigError: names the key, the source, what is allowed, and the nearest key for an unknown one.
         """
-        data = {k: expand(k, v) for k, v in data.items()}
+        data = {k: named(k, v) if k in KINDS else v for k, v in data.items()}
         check_keys(data, cls.model_fields, "", source)
         for key, value in data.items():
-            if key in COMPONENTS and not isinstance(value, Mapping | Component):
+            if key in KINDS and not isinstance(value, Mapping | Component):
                 raise ConfigError(f"{source}: {key}: wanted a name or a table, got {value!r}")
             if isinstance(value, Mapping):
                 check_keys(value, table_fields(key, value, source), f"{key}.", source)
@@ -155,9 +128,8 @@ class RunConfig(Table):
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
             raise ConfigError(f"{source}: {key}: {first['msg']}, got {first['input']!r}") from None
-        if config.agent.target_rule not in TARGET_RULES:
-            near = nearest(config.agent.target_rule, TARGET_RULES)
-            raise ConfigError(f"{source}: agent.target_rule: unknown rule {config.agent.target_rule!r}{near}")
+        if useless := unused_tables(config.agent.name) & data.keys():
+            raise ConfigError(f"{source}: agent {config.agent.name!r} has no use for [{min(useless)}]: leave it out")
         return config
 
     @classmethod
@@ -171,12 +143,12 @@ class RunConfig(Table):
 
     def plain(self) -> dict[str, Any]:
         """Nested plain Python, as in config.json."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude=unused_tables(self.agent.name))
 
 
 def table_fields(key: str, table: Mapping[str, Any], source: str) -> Iterable[str]:
     """The keys that a table may have."""
-    if key not in COMPONENTS:
+    if key not in KINDS:
         model = RunConfig.model_fields[key].annotation
         return model.model_fields if isinstance(model, type) and issubclass(model, Table) else table
     if "name" not in table:
@@ -184,7 +156,7 @@ def table_fields(key: str, table: Mapping[str, Any], source: str) -> Iterable[st
     if not isinstance(table["name"], str):
         raise ConfigError(f"{source}: {key}.name: wanted a name, got {table['name']!r}")
     try:
-        return COMPONENTS[key](table).model_fields
+        return component_model(key, table).model_fields
     except ValueError as error:
         raise ConfigError(f"{source}: {key}: {error}") from None
 

@@ -3,23 +3,35 @@
 N environments, A actions.
 """
 
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from agents.agent import Transition
-from agents.config import RunConfig
-from agents.exploration import EpsilonGreedy
+from agents.components import KINDS, AgentConfig, ReplayConfig
 from agents.learning.learner import Learner, Update
-from agents.learning.targets import TARGET_RULES
 from agents.learning.value_bias import ValueBias
 from agents.networks.qnetwork import EnvSpec, make_network
 from agents.normalization import RewardScale
-from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
 from value_heads import Atoms
+
+if TYPE_CHECKING:
+    from agents.config import RunConfig
+
+
+class DQNConfig(AgentConfig):
+    tables = ("target_rule", "exploration", "replay")
+    n_step: int = Field(default=1, ge=1, description="rewards summed before bootstrapping")
+    batch_size: int = Field(default=128, ge=1)
+    replay_ratio: float = Field(default=0.25, gt=0, description="optimiser updates per environment step")
+    learn_after_steps: int = Field(default=1_000, ge=1, description="environment steps before the first update")
+    target_every_updates: int = Field(default=100, ge=1, description="target network follows every so many updates")
+    target_tau: float = Field(default=1.0, gt=0, le=1, description="how far it follows; 1 is a copy")
 
 
 class DQN:
@@ -28,15 +40,18 @@ class DQN:
     One update happens for every 1 / replay_ratio environment steps after the first learn_after_steps.
     """
 
-    def __init__(self, config: RunConfig, spec: EnvSpec, stopwatch: Stopwatch):
+    Config = DQNConfig
+
+    def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
         self.config, self.spec, self.stopwatch = config, spec, stopwatch
-        agent = config.agent
+        assert isinstance(config.agent, DQNConfig)
+        self.settings = agent = config.agent
         self.num_envs = config.env.num_envs
         self.device = torch.device(config.device)
         self.online = make_network(config, spec).to(self.device)
         self.learner = Learner(
             self.online,
-            TARGET_RULES[agent.target_rule],
+            functools.partial(KINDS["target_rule"].find(config.target_rule.name), **config.target_rule.options()),
             lr=agent.lr,
             adam_eps=agent.adam_eps,
             max_grad_norm=agent.max_grad_norm,
@@ -46,7 +61,8 @@ class DQN:
         )
         looks_like_a_stack = len(spec.obs_shape) >= 3 and spec.obs_shape[0] < min(spec.obs_shape[1:])
         is_stack = looks_like_a_stack or config.env.frame_stack is not None
-        self.replay = UniformReplay(
+        common = ReplayConfig.model_fields
+        self.replay = KINDS["replay"].find(config.replay.name)(
             config.replay.capacity_steps,
             self.num_envs,
             spec.obs_shape,
@@ -57,8 +73,11 @@ class DQN:
             share_frames=config.replay.share_frames and is_stack,
             device=self.device if config.replay.device == "same" else config.replay.device,
             seed=child_seed(config.seed, "replay"),
+            **config.replay.options(without=common),
         )
-        self.exploration = EpsilonGreedy(config.exploration, child_seed(config.seed, "exploration"))
+        self.exploration = KINDS["exploration"].find(config.exploration.name)(
+            self.num_envs, child_seed(config.seed, "exploration"), **config.exploration.options()
+        )
         self.reward_scale = RewardScale(self.num_envs, agent.gamma) if agent.normalize_reward else None
         self.value_bias = ValueBias(self.num_envs, agent.gamma)
         self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
@@ -73,8 +92,7 @@ class DQN:
             if mask is not None:
                 q_values = np.where(mask, q_values, -np.inf)
             self.predicted = q_values.max(-1)
-            epsilon = self.exploration.epsilon(self.step)
-            return self.exploration.explore(q_values.argmax(-1), epsilon, self.spec.num_actions, mask)
+            return self.exploration.choose(q_values, self.step, mask)
 
     def observe(self, t: Transition) -> None:
         """Take one decision of every environment into replay."""
@@ -103,19 +121,30 @@ class DQN:
         """What rewards are multiplied with when they are learned from."""
         return 1.0 if self.reward_scale is None else self.reward_scale.factor()
 
+    def plan(self) -> str:
+        """How many updates will be made, and how often a step is learned from."""
+        settings, steps = self.settings, self.config.steps
+        learned_from = steps - self.num_envs  # while the last steps are made
+        updates = int(max(0, learned_from - self.first_update_after()) * settings.replay_ratio)
+        idle = f"\nwarning: no update before step {self.first_update_after():,}: nothing is learned"
+        return (
+            f"1 update of {settings.batch_size} per {1 / settings.replay_ratio:g} steps = {updates:,}; "
+            f"each step is learned from {updates * settings.batch_size / steps:.3g} times{'' if updates else idle}"
+        )
+
     def first_update_after(self) -> int:
         """Environment steps before the first update: as configured, and until replay has a whole transition."""
-        return max(self.config.agent.learn_after_steps, (self.config.agent.n_step + 1) * self.num_envs)
+        return max(self.settings.learn_after_steps, (self.settings.n_step + 1) * self.num_envs)
 
     def updates_due(self) -> int:
         """How many updates the steps so far have earned, less those made."""
-        earned = (self.step - self.first_update_after()) * self.config.agent.replay_ratio
+        earned = (self.step - self.first_update_after()) * self.settings.replay_ratio
         return max(0, int(earned + 1e-9) - self.learner.num_updates) if len(self.replay) else 0
 
     def update(self) -> None:
         """Sample and learn once."""
         with self.stopwatch("sample"):
-            batch, indices = self.replay.sample(self.config.agent.batch_size)
+            batch, indices = self.replay.sample(self.settings.batch_size)
             if self.reward_scale is not None:
                 batch = batch._replace(reward=batch.reward * self.reward_factor())
             if self.replay.device != self.device:
@@ -127,7 +156,7 @@ class DQN:
     def metrics(self) -> dict[str, float]:
         """Scalars by TensorBoard tag, from the last update. The one place that waits for the device."""
         scalars = {
-            "charts/epsilon": self.exploration.epsilon(self.step),
+            **self.exploration.metrics(self.step),
             "replay/size": float(len(self.replay)),
             "replay/updates": float(self.learner.num_updates),
         }

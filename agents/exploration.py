@@ -1,10 +1,17 @@
-"""Epsilon-greedy exploration, with a schedule that is a function of the stored step."""
+"""How actions are chosen in training: schedules are functions of the stored step, so that a resumed run goes on.
 
-from typing import Any
+N environments, A actions.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from agents.config import ExplorationConfig
+Share = Annotated[float, Field(ge=0, le=1)]
+Steps = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(gt=0)]
 
 
 def linear_schedule(step: int, start: float, end: float, duration: int) -> float:
@@ -12,28 +19,121 @@ def linear_schedule(step: int, start: float, end: float, duration: int) -> float
     return start + (end - start) * min(step / duration, 1.0)
 
 
-class EpsilonGreedy:
-    """With probability epsilon a random legal action instead of the greedy one, drawn for each environment alone."""
+class Exploration(ABC):
+    """Draws from a generator of its own, which is its state."""
 
-    def __init__(self, config: ExplorationConfig, seed: int):
-        self.config = config
+    def __init__(self, num_envs: int, seed: int):
+        self.num_envs = num_envs
         self.rng = np.random.default_rng(seed)
 
-    def epsilon(self, step: int) -> float:
-        return linear_schedule(step, self.config.epsilon_start, self.config.epsilon_end, self.config.epsilon_steps)
+    @abstractmethod
+    def choose(self, q_values: np.ndarray, step: int, mask: np.ndarray | None) -> np.ndarray:
+        """Actions [N], int64, for action values [N, A] after `step` environment steps; `mask` [N, A]: legal ones.
 
-    def explore(self, action: np.ndarray, epsilon: float, num_actions: int, mask: np.ndarray | None) -> np.ndarray:
-        """Greedy actions [N] -> actions [N]; `mask` [N, A] says which are legal."""
-        exploring = self.rng.random(len(action)) < epsilon
-        if not exploring.any():
-            return action
-        return np.where(exploring, random_actions(self.rng, len(action), num_actions, mask), action)
+        Illegal actions have value -inf.
+        """
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Scalars by TensorBoard tag."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rng.bit_generator.state = state["rng"]
+
+
+class Greedy(Exploration):
+    """The best action, always: for networks whose noise explores."""
+
+    def choose(self, q_values: np.ndarray, step: int, mask: np.ndarray | None) -> np.ndarray:
+        return q_values.argmax(-1)
+
+
+class EpsilonGreedy(Exploration):
+    """With probability epsilon a random legal action instead of the greedy one, drawn for each environment alone."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        seed: int,
+        *,
+        epsilon_start: Share = 1.0,
+        epsilon_end: Share = 0.05,
+        epsilon_steps: Steps = 10_000,
+    ):
+        super().__init__(num_envs, seed)
+        self.start, self.end, self.duration = epsilon_start, epsilon_end, epsilon_steps
+
+    def epsilon(self, step: int) -> float:
+        return linear_schedule(step, self.start, self.end, self.duration)
+
+    def choose(self, q_values: np.ndarray, step: int, mask: np.ndarray | None) -> np.ndarray:
+        return self.explore(q_values, self.epsilon(step), mask)
+
+    def explore(self, q_values: np.ndarray, epsilon: float | np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        """Greedy actions, and random ones with probability `epsilon`: one number, or one for each environment [N]."""
+        action = q_values.argmax(-1)
+        exploring = self.rng.random(len(action)) < epsilon
+        if not exploring.any():
+            return action
+        return np.where(exploring, random_actions(self.rng, *q_values.shape, mask), action)
+
+    def metrics(self, step: int) -> dict[str, float]:
+        return {"charts/epsilon": self.epsilon(step)}
+
+
+class ApeX(EpsilonGreedy):
+    """Every environment its own epsilon, from careful to wild: epsilon_i = base ** (1 + alpha i / (N - 1)).
+
+    They do not change while training. Source: Horgan et al. 2018, section 4.1 (base 0.4, alpha 7). With one
+    environment it is `base`.
+    """
+
+    def __init__(self, num_envs: int, seed: int, *, base: Share = 0.4, alpha: Annotated[float, Field(ge=0)] = 7.0):
+        super().__init__(num_envs, seed)
+        self.epsilons = base ** (1 + alpha * np.arange(num_envs) / max(1, num_envs - 1))
+
+    def choose(self, q_values: np.ndarray, step: int, mask: np.ndarray | None) -> np.ndarray:
+        return self.explore(q_values, self.epsilons, mask)
+
+    def metrics(self, step: int) -> dict[str, float]:
+        return {"charts/epsilon": float(self.epsilons.mean())}
+
+
+class Boltzmann(Exploration):
+    """Actions with probability softmax(Q / temperature), among the legal ones; the temperature falls linearly."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        seed: int,
+        *,
+        temperature_start: Temperature = 1.0,
+        temperature_end: Temperature = 0.01,
+        temperature_steps: Steps = 10_000,
+    ):
+        super().__init__(num_envs, seed)
+        self.start, self.end, self.duration = temperature_start, temperature_end, temperature_steps
+
+    def temperature(self, step: int) -> float:
+        return linear_schedule(step, self.start, self.end, self.duration)
+
+    def choose(self, q_values: np.ndarray, step: int, mask: np.ndarray | None) -> np.ndarray:
+        noise = self.rng.gumbel(size=q_values.shape)  # argmax(x + Gumbel) is a draw from softmax(x)
+        return (q_values / self.temperature(step) + noise).argmax(-1)
+
+    def metrics(self, step: int) -> dict[str, float]:
+        return {"charts/temperature": self.temperature(step)}
+
+
+EXPLORATIONS: dict[str, type[Exploration]] = {
+    "epsilon_greedy": EpsilonGreedy,
+    "boltzmann": Boltzmann,
+    "apex": ApeX,
+    "greedy": Greedy,
+}
 
 
 def random_actions(rng: np.random.Generator, num_envs: int, num_actions: int, mask: np.ndarray | None) -> np.ndarray:

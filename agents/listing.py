@@ -5,11 +5,10 @@ import tomllib
 from typing import Any
 
 import envs
-from agents import AGENTS
-from agents.networks.torsos import TORSOS
+from agents.components import KINDS
 from agents.presets import PRESETS, preset_names
 from value_heads import ENCODINGS, HEADS, LOSSES, head_options
-from value_heads.registry import names
+from value_heads.registry import names, resolve
 
 
 def listing(what: str) -> list[str]:
@@ -18,12 +17,11 @@ def listing(what: str) -> list[str]:
         return [f"{n:14s} {head_line(n)}" for n in names(HEADS, "classyq.heads")]
     if what == "presets":
         return [f"{n:14s} {preset_line(n)}" for n in preset_names()]
-    if what == "agents":
-        return names(AGENTS, "classyq.agents")
     if what == "envs":
         return envs.list_envs()
-    registry: dict[str, Any] = {"encodings": ENCODINGS, "losses": LOSSES, "torsos": TORSOS}[what]
-    return [f"{n:14s} {first_line(registry.get(n))}" for n in names(registry, f"classyq.{what}")]
+    kinds = {kind.group.removeprefix("classyq."): kind.registry for kind in KINDS.values()}
+    registry = (kinds | {"encodings": ENCODINGS, "losses": LOSSES})[what]
+    return [f"{n:18s} {first_line(registry.get(n))}" for n in names(registry, f"classyq.{what}")]
 
 
 def head_line(name: str) -> str:
@@ -32,7 +30,11 @@ def head_line(name: str) -> str:
 
 
 def first_line(component: Any) -> str:
-    return (inspect.getdoc(component) or "").split("\n")[0] if component is not None else "(plug-in)"
+    """What a built-in component says of itself first."""
+    if component is None:
+        return "(plug-in)"
+    found = resolve({}, component, kind="component", group="") if isinstance(component, str) else component
+    return (inspect.getdoc(found) or "").split("\n")[0]
 
 
 def preset_line(name: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.components import COMPONENTS, ConfigError, nearest
+from agents.components import KINDS, named, unused_tables
+from agents.tables import ConfigError, nearest
 from envs import is_atari
 
 PRESETS = next(p for p in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if p.is_dir())
@@ -32,20 +33,16 @@ def read_preset(name: str) -> dict[str, Any]:
     return data
 
 
-def expand(key: str, value: Any) -> Any:
-    """A component may be given by its name alone."""
-    return {"name": value} if key in COMPONENTS and isinstance(value, str) else value
-
-
 def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Tables with dotted keys replaced, in any order.
 
-    A new name of a component drops the options of the old one, and a new environment all but num_envs: a range of
-    returns belongs to its environment. Atari games have their protocol and their clipped rewards in common, so one
-    takes the place of another and all stays.
+    A new name of a component drops the options of the old one, but for those that all of its kind have in common. A
+    new environment drops all but num_envs: a range of returns belongs to its environment. Atari games have their
+    protocol and their clipped rewards in common, so one takes the place of another and all stays. A new agent drops
+    the tables that it has no use for.
     """
-    data = {k: expand(k, copy.deepcopy(v)) for k, v in data.items()}
-    overrides = {f"{k}.name" if k in COMPONENTS and isinstance(v, str) else k: v for k, v in overrides.items()}
+    data = {k: named(k, copy.deepcopy(v)) if k in KINDS else copy.deepcopy(v) for k, v in data.items()}
+    overrides = {f"{k}.name" if k in KINDS and isinstance(v, str) else k: v for k, v in overrides.items()}
     for dotted in sorted(overrides, key=lambda k: (k.count("."), not k.endswith((".name", "env.id")))):
         *tables, key = dotted.split(".")
         at = data
@@ -53,11 +50,15 @@ def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
             at = at.setdefault(table, {})
             if not isinstance(at, dict):
                 raise ConfigError(f"{dotted}: {table} is not a table")
-        if key == "name" and tables and tables[-1] in COMPONENTS and at.get("name") != overrides[dotted]:
-            at.clear()
+        if key == "name" and len(tables) == 1 and tables[0] in KINDS and at.get("name") != overrides[dotted]:
+            for option in at.keys() - KINDS[tables[0]].common.model_fields.keys():
+                del at[option]
         if dotted == "env.id" and not same_family(at.get("id"), overrides[dotted]):
             for option in at.keys() - {"num_envs"}:
                 del at[option]
+        if dotted == "agent.name" and isinstance(overrides[dotted], str):
+            for table in unused_tables(overrides[dotted]):
+                data.pop(table, None)
         at[key] = overrides[dotted]
     return data
 

@@ -16,11 +16,11 @@ import psutil
 import torch
 import typer
 
-from agents.components import ConfigError, nearest
 from agents.config import RunConfig
 from agents.experiments.curves import TAG, plot_curves, read_curve
 from agents.experiments.jobs import train_all
 from agents.presets import flatten
+from agents.tables import ConfigError, nearest
 from value_heads import HEADS
 
 

@@ -9,9 +9,9 @@ import warnings
 import gymnasium
 import numpy as np
 
-from agents.components import ConfigError
 from agents.config import RunConfig
 from agents.running.evaluation import make_evaluation_env
+from agents.tables import ConfigError
 from envs import VectorEnv
 
 SMALLEST = 4  # cells on a side, from which on an array of numbers is looked at as an image

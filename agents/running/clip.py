@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from agents.components import ConfigError
 from agents.running import drawing
 from agents.running.camera import Camera
 from agents.running.drawing import Moment
 from agents.running.evaluation import Decision, Policy, play
+from agents.tables import ConfigError
 from envs import VectorEnv
 from value_heads import Atoms
 

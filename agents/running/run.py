@@ -7,7 +7,6 @@ on a CPU.
 import copy
 import math
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import numpy as np
 import psutil
 import torch
 
-from agents import AGENTS
-from agents.agent import Agent, Transition
+from agents.agent import Transition
+from agents.components import KINDS
 from agents.config import RunConfig
 from agents.networks.qnetwork import EnvSpec
 from agents.presets import flatten
@@ -26,7 +25,6 @@ from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
 from envs import EpisodeStatistics, VectorEnv, make_vector
 from envs.atari_scores import human_normalized
-from value_heads import registry
 
 SATURATION_ALARM = 0.02
 
@@ -44,7 +42,7 @@ class Run:
         self.venv = make_training_env(config)
         self.obs = self.venv.reset()
         self.spec = EnvSpec.of(self.venv)
-        self.agent = find_agent(config.agent.name)(config, self.spec, self.stopwatch)
+        self.agent = KINDS["agent"].find(config.agent.name)(config, self.spec, self.stopwatch)
         self.policy = evaluation.Policy(self.agent.online, config, self.spec)
         self.statistics = EpisodeStatistics(config.env.num_envs)
         self.checkpointer = checkpoint.Checkpointer(run_dir, config.checkpoint.keep)
@@ -193,12 +191,6 @@ class Run:
                 "so this run is not equal to an uninterrupted one"
             )
         self.obs = self.venv.reset_done(np.zeros(self.config.env.num_envs, bool))
-
-
-def find_agent(name: str) -> Callable[..., Agent]:
-    """An agent's class: one of AGENTS, an entry point of classyq.agents, or `package.module:Name`."""
-    found = registry.resolve(AGENTS, name, kind="agent", group="classyq.agents")
-    return registry.resolve({}, found, kind="agent", group="") if isinstance(found, str) else found
 
 
 def differences(stored: RunConfig, given: RunConfig) -> list[str]:

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.components import ConfigError, nearest
 from agents.config import RunConfig
 from agents.running import checkpoint
+from agents.tables import ConfigError, nearest
 
 
 class RunInfo(NamedTuple):

@@ -8,12 +8,12 @@ from pathlib import Path
 import gymnasium
 import torch
 
-from agents.components import ConfigError
 from agents.config import EnvConfig, RunConfig
 from agents.running.metrics import write_whole
 from agents.running.progress import Reporter
 from agents.running.run import Run, differences
 from agents.running.support import resolve_support
+from agents.tables import ConfigError
 from envs.atari_protocol import make_protocol
 
 VERSIONS = ("torch", "numpy", "gymnasium", "ale-py")
@@ -84,20 +84,14 @@ def store(config: RunConfig, run_dir: Path, support_source: str) -> None:
 
 def describe(config: RunConfig, run: Run, support_source: str) -> str:
     """What is about to happen, with the derived values."""
-    agent, (low, high) = config.agent, config.env.support
-    options = ", ".join(f"{k} {v}" for k, v in config.head.model_dump(exclude={"name"}).items())
-    learned_from = config.steps - config.env.num_envs  # while the last steps are made
-    updates = int(max(0, learned_from - run.agent.first_update_after()) * agent.replay_ratio)
-    uses = updates * agent.batch_size / config.steps
-    idle = "" if updates else f"\nwarning: no update before step {run.agent.first_update_after():,}: nothing is learned"
+    spec, protocol, (low, high) = run.spec, protocol_of(config.env), config.env.support
+    options = ", ".join(f"{k} {v}" for k, v in config.head.options().items())
     weights = sum(p.numel() for p in run.agent.online.parameters())
-    spec, protocol = run.spec, protocol_of(config.env)
     return (
         f"run    {run.run_dir}   (device {config.device}, threads {config.num_threads}, seed {config.seed})\n"
         f"env    {config.env.id} x{config.env.num_envs}: obs {spec.obs_dtype}{list(spec.obs_shape)}, "
         f"{spec.num_actions} actions{' with masks' if spec.has_action_mask else ''}\n"
         f"{f'       {protocol}' + chr(10) if protocol else ''}"
         f"head   {config.head.name}: {options or 'no options'}   support [{low:g}, {high:g}] ({support_source})\n"
-        f"agent  {agent.name}: {weights:,} weights, {config.steps:,} steps, 1 update of {agent.batch_size} "
-        f"per {1 / agent.replay_ratio:g} steps = {updates:,}; each step is learned from {uses:.3g} times{idle}"
+        f"agent  {config.agent.name}: {weights:,} weights, {config.steps:,} steps, {run.agent.plan()}"
     )

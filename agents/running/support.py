@@ -3,9 +3,9 @@
 import gymnasium
 import numpy as np
 
-from agents.components import ConfigError
 from agents.config import RunConfig
 from agents.seeding import child_seed
+from agents.tables import ConfigError
 from envs import is_atari, make_env, make_vector
 from envs.value_range import collect_episodes, suggest_support
 

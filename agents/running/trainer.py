@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 
-from agents.components import ConfigError
 from agents.config import RunConfig
 from agents.running import checkpoint, evaluation
 from agents.running.metrics import MetricsWriter, write_whole
@@ -17,6 +16,7 @@ from agents.running.run import Run
 from agents.running.setup import build, describe, resolve, store
 from agents.running.signals import StopRequest
 from agents.seeding import child_seed
+from agents.tables import ConfigError
 
 
 class Summary(NamedTuple):

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from agents.components import ConfigError
 from agents.running import drawing
 from agents.running.camera import Camera, make_watched_env
 from agents.running.clip import NEGLIGIBLE, Clip, Played, record
@@ -21,6 +20,7 @@ from agents.running.drawing import Look, Moment
 from agents.running.evaluation import Policy, load
 from agents.running.metrics import write_image
 from agents.seeding import child_seed
+from agents.tables import ConfigError
 
 MAX_ROWS = 24  # actions drawn; of more, those that the clip takes most often
 TAG = "watch/episode"

@@ -39,7 +39,7 @@ REFUSED = {
         ("train", "--agent", "agents.dqn:DQM"),
         ["unknown agent in agents.dqn 'DQM'. Did you mean 'DQN'?"],
     ),
-    "target rule": (("train", "--agent.target_rule", "double_q"), ["Did you mean", "double_q_learning"]),
+    "target rule": (("train", "--target_rule.name", "double_q"), ["Did you mean", "double_q_learning"]),
     "preset": (("train", "cartpoll"), ["unknown preset 'cartpoll'. Did you mean cartpole?"]),
     "preset file": (("train", "missing.toml"), ["unknown preset 'missing.toml'", "or a .toml or .json file"]),
     "env": (("train", "--env", "CartPole-v9"), ["unknown environment 'CartPole-v9'", "did you mean 'CartPole-v1'?"]),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from agents.components import ConfigError
 from agents.config import RunConfig
+from agents.tables import ConfigError
 
 PRESET = """
 [env]

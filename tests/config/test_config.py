@@ -6,12 +6,10 @@ import typing
 
 import pytest
 
-from agents.components import COMPONENTS, ConfigError, Table
+from agents.components import KINDS, component_model
 from agents.config import RunConfig, json_schema
-from agents.learning.targets import TARGET_RULES
-from agents.networks.output_layers import OUTPUT_LAYERS
-from agents.networks.torsos import TORSOS
 from agents.presets import PRESETS, override, preset_names, read_preset
+from agents.tables import ConfigError, Table
 from value_heads import ENCODINGS, HEADS, LOSSES, head_options
 
 ENV = {"env": {"id": "CartPole-v1"}}
@@ -120,7 +118,10 @@ def test_an_environment_must_be_given():
 
 
 @pytest.mark.parametrize(("tables", "message"), [
-    ({"agent": {"target_rule": "q_lerning"}}, "agent.target_rule: unknown rule 'q_lerning'. Did you mean q_learning?"),
+    ({"target_rule": "q_lerning"}, "target_rule: unknown target rule 'q_lerning'. Did you mean 'q_learning'?"),
+    ({"agent": "dpn"}, "agent: unknown agent 'dpn'. Did you mean 'dqn'?"),
+    ({"exploration": "apx"}, "exploration: unknown exploration 'apx'. Did you mean 'apex'?"),
+    ({"replay": "unifrom"}, "replay: unknown replay 'unifrom'. Did you mean 'uniform'?"),
     ({"head": {"name": "hl_gaus"}}, "head: unknown head 'hl_gaus'. Did you mean 'hl_gauss'?"),
     ({"head": "hl_gaus"}, "head: unknown head 'hl_gaus'. Did you mean 'hl_gauss'?"),
     ({"torso": "cn"}, "torso: unknown torso 'cn'. Did you mean 'cnn'?"),
@@ -178,7 +179,10 @@ ROUND_TRIPS = {
         "head": {"name": "categorical", "encoding": "two_hot", "loss": "ordinal_bce", "num_bins": 11},
         "torso": {"name": "mlp", "hidden": [7, 8]},
         "output_layer": {"name": "linear", "hidden": 9},
-        "agent": {"max_grad_norm": 10, "reward_clip": 1, "target_rule": "sarsa", "n_step": 3},
+        "agent": {"max_grad_norm": 10, "reward_clip": 1, "n_step": 3},
+        "target_rule": "sarsa",
+        "exploration": {"name": "boltzmann", "temperature_steps": 9},
+        "replay": {"name": "uniform", "capacity_steps": 8},
     },
 }
 
@@ -207,7 +211,7 @@ BASE = {
     "env": {"id": "x", "kwargs": {"size": 1}},
     "head": {"name": "hl_gauss", "sigma_ratio": 0.5, "num_bins": 101},
     "torso": {"name": "mlp", "hidden": [3]},
-    "agent": {"lr": 0.1, "n_step": 5},
+    "agent": {"name": "dqn", "lr": 0.1, "n_step": 5},
 }
 
 
@@ -215,6 +219,16 @@ def test_a_new_head_drops_the_options_of_the_old_one_and_nothing_else():
     data = override(BASE, {"head.name": "c51"})
     assert data["head"] == {"name": "c51"}
     assert {k: v for k, v in data.items() if k != "head"} == {k: v for k, v in BASE.items() if k != "head"}
+
+
+def test_a_new_replay_keeps_what_all_replays_have():
+    data = override({"replay": {"capacity_steps": 7, "exponent": 0.5}}, {"replay.name": "other"})
+    assert data["replay"] == {"name": "other", "capacity_steps": 7}
+
+
+def test_a_table_without_a_name_means_the_usual_component():
+    assert parse(replay={"capacity_steps": 7}) == parse(replay={"name": "uniform", "capacity_steps": 7})
+    assert parse(exploration={"epsilon_end": 0.5}).exploration.name == "epsilon_greedy"
 
 
 def test_the_same_head_keeps_its_options():
@@ -378,32 +392,27 @@ def test_the_schema_refuses_what_does_not_parse(schema, change):
 
 
 def test_the_schema_lists_every_built_in_component(schema):
-    for key, registry in {"head": HEADS, "torso": ["auto", *TORSOS], "output_layer": OUTPUT_LAYERS}.items():
+    for key, kind in KINDS.items():
         choices = schema["properties"][key]["anyOf"]
-        assert set(registry) <= set(choices[0]["enum"])
+        assert set(kind.registry) <= set(choices[0]["enum"])
         by_name = {c["properties"]["name"]["const"]: c for c in choices[1:]}
-        for name in registry:
+        for name in kind.registry:
             assert accepts(schema, {**ENV, key: name}, schema)
-            assert set(by_name[name]["properties"]) == set(COMPONENTS[key]({"name": name}).model_fields)
+            assert set(by_name[name]["properties"]) == set(component_model(key, {"name": name}).model_fields)
 
 
 def tables():
     """(key, model) of every plain table."""
-    found = {k: typing.cast(type, f.annotation) for k, f in RunConfig.model_fields.items() if k not in COMPONENTS}
+    found = {k: typing.cast(type, f.annotation) for k, f in RunConfig.model_fields.items() if k not in KINDS}
     return {k: m for k, m in found.items() if isinstance(m, type) and issubclass(m, Table)}
 
 
 def test_the_schema_has_every_key_of_every_table(schema):
     assert set(schema["properties"]) == {*RunConfig.model_fields, "by_head"}
-    assert len(tables()) == 7
+    assert len(tables()) == 4
     for key, model in tables().items():
         reference = schema["properties"][key]["$ref"].rpartition("/")[2]
         assert set(schema["$defs"][reference]["properties"]) == set(model.model_fields)
-
-
-def test_choices_in_descriptions_are_all_of_them():
-    described = RunConfig.model_fields["agent"].annotation.model_fields["target_rule"].description
-    assert all(rule in described for rule in TARGET_RULES)
 
 
 @pytest.mark.parametrize("key", ["agent.lr", "agent.n_step", "steps", "head.num_bins", "env.max_steps"])

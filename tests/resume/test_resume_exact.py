@@ -77,7 +77,7 @@ CASES = {
     ),
     "rewards and gradients clipped, double": (
         "CartPole-v1",
-        {"agent.reward_clip": 0.5, "agent.max_grad_norm": 0.1, "agent.target_rule": "double_q_learning"},
+        {"agent.reward_clip": 0.5, "agent.max_grad_norm": 0.1, "target_rule": "double_q_learning"},
     ),
     "action masks": (f"{WORLDS}:Masked", {"env.num_envs": 2}),
     "stacked pictures": (f"{WORLDS}:Pictures", {"env.frame_stack": 3, "env.num_envs": 2}),

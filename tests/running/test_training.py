@@ -11,11 +11,12 @@ import pytest
 import torch
 from rich.console import Console
 
+from agents.components import KINDS
 from agents.config import ConfigError
 from agents.running import checkpoint
 from agents.running.evaluation import load
 from agents.running.progress import LivePanel, PlainLines, Silent, reporter_for, summary_of
-from agents.running.run import Run, find_agent
+from agents.running.run import Run
 from agents.running.runs import delete, find_runs, info, new_run_dir, resolve_run
 from agents.running.setup import build, differences, resolve
 from agents.running.stopwatch import Stopwatch
@@ -106,10 +107,10 @@ def test_a_warm_start(small, run_dir, tmp_path):
 
 
 def test_agents_by_name():
-    assert find_agent("dqn").__name__ == "DQN"
-    assert find_agent("agents.dqn:DQN") is find_agent("dqn")
+    assert KINDS["agent"].find("dqn").__name__ == "DQN"
+    assert KINDS["agent"].find("agents.dqn:DQN") is KINDS["agent"].find("dqn")
     with pytest.raises(UnknownNameError, match=r"unknown agent 'dpn'. Did you mean 'dqn'\? Choose from: dqn"):
-        find_agent("dpn")
+        KINDS["agent"].find("dpn")
 
 
 def test_where_the_support_is_from(small, tmp_path):

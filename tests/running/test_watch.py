@@ -9,7 +9,6 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from PIL import Image
 
-from agents.components import ConfigError
 from agents.networks.qnetwork import EnvSpec, make_network
 from agents.running import drawing
 from agents.running.camera import Camera, make_watched_env, picture_of
@@ -19,6 +18,7 @@ from agents.running.drawing import CHOSEN, OTHER, Axis, Look, Moment, bars, fit,
 from agents.running.evaluation import Policy, load
 from agents.running.trainer import train
 from agents.running.watch import TAG, look_of, palette_of, value_range, watch
+from agents.tables import ConfigError
 from value_heads import Atoms
 
 HEADS = ("hl_gauss", "quantile", "mse")
