@@ -1,13 +1,28 @@
-"""What a run wants of an agent. N environments, A actions."""
+"""What every agent is: a network that acts and explores, a learner, and what they tell of themselves.
 
-from typing import Any, NamedTuple, Protocol
+N environments, A actions, B batch, K atoms.
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from agents.networks.qnetwork import QNetwork
+from agents.components import KINDS, AgentConfig
+from agents.learning.learner import Learner, Update
+from agents.learning.value_bias import ValueBias
+from agents.networks.qnetwork import EnvSpec, make_network
+from agents.normalization import RewardScale
 from agents.replay.uniform import UniformReplay
+from agents.running.stopwatch import Stopwatch
+from agents.seeding import child_seed
 from value_heads import Atoms
+
+if TYPE_CHECKING:
+    from agents.config import RunConfig
 
 
 class Transition(NamedTuple):
@@ -22,48 +37,140 @@ class Transition(NamedTuple):
     next_mask: np.ndarray | None
 
 
-class Agent(Protocol):
-    """Built as `Agent(config, spec, stopwatch)`; one class for each regime of data."""
+class Agent(ABC):
+    """One class for each regime of data: it says what is done with transitions, and when something is learned.
 
-    online: QNetwork
-    replay: UniformReplay
+    A subclass makes its `learner` and has `Config`, the model of its settings.
+    """
+
+    Config: type[AgentConfig]
+    learner: Learner
+    replay: UniformReplay | None = None
+
+    def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
+        self.config, self.spec, self.stopwatch = config, spec, stopwatch
+        self.num_envs, gamma = config.env.num_envs, config.agent.gamma
+        self.device = torch.device(config.device)
+        self.online = make_network(config, spec).to(self.device)
+        self.exploration = KINDS["exploration"].find(config.exploration.name)(
+            self.num_envs, child_seed(config.seed, "exploration"), **config.exploration.options()
+        )
+        self.reward_scale = RewardScale(self.num_envs, gamma) if config.agent.normalize_reward else None
+        self.value_bias = ValueBias(self.num_envs, gamma)
+        self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
+        self.step = 0  # environment steps observed
+        self.last_update: Update | None = None
+        self.shown: dict[str, Any] = {}  # of the last update before a checkpoint, until there is another one
+
+    @abstractmethod
+    def store(self, t: Transition, reward: np.ndarray) -> None:
+        """Keep a decision of every environment to learn from; `reward` [N] is what is learned from."""
+
+    @abstractmethod
+    def learn(self) -> None:
+        """Make the updates that are due, from what was observed before; environments may be stepping meanwhile."""
+
+    @abstractmethod
+    def plan(self) -> str:
+        """How much will be learned from how many steps, in words and with the derived numbers."""
 
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
-        ...
+        with self.stopwatch("act"), torch.inference_mode():
+            q_values = self.online(torch.from_numpy(obs).to(self.device)).mean().cpu().numpy()
+            if mask is not None:
+                q_values = np.where(mask, q_values, -np.inf)
+            self.predicted = q_values.max(-1)
+            return self.exploration.choose(q_values, self.step, mask)
 
     def observe(self, t: Transition) -> None:
         """Take one decision of every environment in."""
-        ...
+        reward = self.learning_reward(t.reward, t.done)
+        with self.stopwatch("add"):
+            self.store(t, reward)
+            if self.online.normalizer is not None:
+                self.online.normalizer.update(torch.from_numpy(t.obs).to(self.device))
+        self.value_bias.update(self.predicted, reward * self.reward_factor(), t.terminal, t.done)
+        self.step += self.num_envs
 
-    def learn(self) -> None:
-        """Make the updates that are due, from what was observed before; environments may be stepping meanwhile."""
-        ...
-
-    def plan(self) -> str:
-        """How much will be learned from how many steps, in words and with the derived numbers."""
-        ...
+    def learning_reward(self, reward: np.ndarray, done: np.ndarray) -> np.ndarray:
+        """Rewards [N] as the learner gets them; what is reported stays raw."""
+        if self.config.agent.reward_clip is not None:
+            reward = np.clip(reward, -self.config.agent.reward_clip, self.config.agent.reward_clip)
+        if self.reward_scale is not None:
+            self.reward_scale.update(reward, done)
+        return reward
 
     def reward_factor(self) -> float:
         """What rewards are multiplied with when they are learned from."""
-        ...
+        return 1.0 if self.reward_scale is None else self.reward_scale.factor()
 
     def metrics(self) -> dict[str, float]:
-        """Scalars by TensorBoard tag."""
-        ...
+        """Scalars by TensorBoard tag, from the last update. The one place that waits for the device."""
+        scalars = {**self.exploration.metrics(self.step), "replay/updates": float(self.learner.num_updates)}
+        if self.reward_scale is not None:
+            scalars["replay/reward_scale"] = self.reward_scale.factor()
+        return scalars | self.value_bias.pop() | self.update_metrics()
+
+    def update_metrics(self) -> dict[str, float]:
+        """The part of `metrics` that is from the last update."""
+        if self.last_update is None:
+            return self.shown.get("metrics", {})
+        with torch.no_grad():
+            update = self.last_update
+            diagnostics = update.prediction.diagnostics(update.goal)
+            scalars = {f"value/{name}": float(value) for name, value in diagnostics.items()}
+            scalars["losses/td_loss"] = float(update.loss)
+            scalars["losses/td_error_abs"] = float(update.td_error.abs().mean())
+            scalars["losses/q_values"] = float(update.prediction.mean().mean())
+            scalars["losses/grad_norm"] = self.learner.grad_norm()
+        return scalars
 
     def distributions(self) -> dict[str, Atoms]:
-        """Return distributions by TensorBoard tag, atoms [B, K]."""
-        ...
+        """Return distributions [B, K] of the last batch by TensorBoard tag: the prediction, and what it should be."""
+        if self.last_update is None:
+            return {tag: Atoms(*atoms) for tag, atoms in self.shown.get("distributions", {}).items()}
+        prediction, goal = self.last_update.prediction, self.last_update.goal
+        with torch.no_grad():
+            return {
+                "value/predicted_dist": prediction.distribution(),
+                "value/target_dist": prediction.target_distribution(goal),
+            }
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Begin with the weights of another network of the same shape."""
-        ...
+        self.online.load_state_dict(weights)
+        self.learner.target.load_state_dict(weights)
 
     def cut(self, env: int, obs: np.ndarray) -> None:
         """End the running episode of one environment as truncated at `obs` [*shape]."""
-        ...
+        self.value_bias.discard(env)
+        if self.reward_scale is not None:
+            self.reward_scale.discard(env)
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides what happens next, but for the rows of a replay."""
+        return {
+            "learner": self.learner.state_dict(),
+            "exploration": self.exploration.state_dict(),
+            "reward_scale": self.reward_scale and self.reward_scale.state_dict(),
+            "value_bias": self.value_bias.state_dict(),
+            "step": self.step,
+            "shown": {
+                "metrics": self.update_metrics(),
+                "distributions": {tag: list(atoms) for tag, atoms in self.distributions().items()},
+            },
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.learner.load_state_dict(state["learner"])
+        self.exploration.load_state_dict(state["exploration"])
+        if self.reward_scale is not None:
+            self.reward_scale.load_state_dict(state["reward_scale"])
+        self.value_bias.load_state_dict(state["value_bias"])
+        self.step, self.shown = state["step"], state["shown"]
+
+
+def make_target_rule(config: "RunConfig") -> Any:
+    """The target rule of a configuration, its options bound."""
+    return functools.partial(KINDS["target_rule"].find(config.target_rule.name), **config.target_rule.options())

@@ -17,7 +17,7 @@ from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS
 from agents.replay import REPLAYS
 from agents.replay.uniform import UniformReplay
-from agents.tables import Component
+from agents.tables import Component, ConfigError
 from value_heads import HEADS, head_options
 from value_heads.registry import names, options_of, resolve
 
@@ -135,8 +135,16 @@ def named(key: str, table: Any) -> Any:
 
 
 def unused_tables(agent: str) -> set[str]:
-    """Tables that an agent has no use for: they say nothing about its runs, so they are not taken."""
-    return {"target_rule", "exploration", "replay"} - set(KINDS["agent"].find(agent).Config.tables)
+    """Tables that an agent has no use for: they say nothing about its runs, so they are not taken.
+
+    Raises:
+        ConfigError: for a name that stands for no agent.
+    """
+    try:
+        used = KINDS["agent"].find(agent).Config.tables
+    except ValueError as error:
+        raise ConfigError(f"agent: {error}") from None
+    return {"target_rule", "exploration", "replay"} - set(used)
 
 
 def parse_component(key: str) -> BeforeValidator:

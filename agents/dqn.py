@@ -3,22 +3,19 @@
 N environments, A actions.
 """
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from agents.agent import Transition
+from agents.agent import Agent, Transition, make_target_rule
 from agents.components import KINDS, AgentConfig, ReplayConfig
-from agents.learning.learner import Learner, Update
-from agents.learning.value_bias import ValueBias
-from agents.networks.qnetwork import EnvSpec, make_network
-from agents.normalization import RewardScale
+from agents.learning.learner import Learner
+from agents.networks.qnetwork import EnvSpec
+from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
-from value_heads import Atoms
 
 if TYPE_CHECKING:
     from agents.config import RunConfig
@@ -34,24 +31,22 @@ class DQNConfig(AgentConfig):
     target_tau: float = Field(default=1.0, gt=0, le=1, description="how far it follows; 1 is a copy")
 
 
-class DQN:
+class DQN(Agent):
     """Deep Q-learning with any value head (Mnih et al. 2015).
 
     One update happens for every 1 / replay_ratio environment steps after the first learn_after_steps.
     """
 
     Config = DQNConfig
+    replay: UniformReplay
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
-        self.config, self.spec, self.stopwatch = config, spec, stopwatch
+        super().__init__(config, spec, stopwatch)
         assert isinstance(config.agent, DQNConfig)
         self.settings = agent = config.agent
-        self.num_envs = config.env.num_envs
-        self.device = torch.device(config.device)
-        self.online = make_network(config, spec).to(self.device)
         self.learner = Learner(
             self.online,
-            functools.partial(KINDS["target_rule"].find(config.target_rule.name), **config.target_rule.options()),
+            make_target_rule(config),
             lr=agent.lr,
             adam_eps=agent.adam_eps,
             max_grad_norm=agent.max_grad_norm,
@@ -59,67 +54,16 @@ class DQN:
             target_tau=agent.target_tau,
             seed=child_seed(config.seed, "learner"),
         )
-        looks_like_a_stack = len(spec.obs_shape) >= 3 and spec.obs_shape[0] < min(spec.obs_shape[1:])
-        is_stack = looks_like_a_stack or config.env.frame_stack is not None
-        common = ReplayConfig.model_fields
-        self.replay = KINDS["replay"].find(config.replay.name)(
-            config.replay.capacity_steps,
-            self.num_envs,
-            spec.obs_shape,
-            getattr(torch, spec.obs_dtype),
-            num_actions=spec.num_actions if spec.has_action_mask else None,
-            n_step=agent.n_step,
-            gamma=agent.gamma,
-            share_frames=config.replay.share_frames and is_stack,
-            device=self.device if config.replay.device == "same" else config.replay.device,
-            seed=child_seed(config.seed, "replay"),
-            **config.replay.options(without=common),
-        )
-        self.exploration = KINDS["exploration"].find(config.exploration.name)(
-            self.num_envs, child_seed(config.seed, "exploration"), **config.exploration.options()
-        )
-        self.reward_scale = RewardScale(self.num_envs, agent.gamma) if agent.normalize_reward else None
-        self.value_bias = ValueBias(self.num_envs, agent.gamma)
-        self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
-        self.step = 0  # environment steps observed
-        self.last_update: Update | None = None
-        self.shown: dict[str, Any] = {}  # of the last update before a checkpoint, until there is another one
+        self.replay = make_replay(config, spec, n_step=agent.n_step)
 
-    def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
-        with self.stopwatch("act"), torch.inference_mode():
-            q_values = self.online(torch.from_numpy(obs).to(self.device)).mean().cpu().numpy()
-            if mask is not None:
-                q_values = np.where(mask, q_values, -np.inf)
-            self.predicted = q_values.max(-1)
-            return self.exploration.choose(q_values, self.step, mask)
-
-    def observe(self, t: Transition) -> None:
-        """Take one decision of every environment into replay."""
-        reward = self.learning_reward(t.reward, t.done)
-        with self.stopwatch("add"):
-            self.replay.add(t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask)
-            if self.online.normalizer is not None:
-                self.online.normalizer.update(torch.from_numpy(t.obs).to(self.device))
-        self.value_bias.update(self.predicted, reward * self.reward_factor(), t.terminal, t.done)
-        self.step += self.num_envs
+    def store(self, t: Transition, reward: np.ndarray) -> None:
+        """Into replay."""
+        self.replay.add(t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask)
 
     def learn(self) -> None:
         """Make the updates that the steps so far have earned."""
         for _ in range(self.updates_due()):
             self.update()
-
-    def learning_reward(self, reward: np.ndarray, done: np.ndarray) -> np.ndarray:
-        """Rewards [N] as the learner gets them; what is reported stays raw."""
-        if self.config.agent.reward_clip is not None:
-            reward = np.clip(reward, -self.config.agent.reward_clip, self.config.agent.reward_clip)
-        if self.reward_scale is not None:
-            self.reward_scale.update(reward, done)
-        return reward
-
-    def reward_factor(self) -> float:
-        """What rewards are multiplied with when they are learned from."""
-        return 1.0 if self.reward_scale is None else self.reward_scale.factor()
 
     def plan(self) -> str:
         """How many updates will be made, and how often a step is learned from."""
@@ -154,72 +98,35 @@ class DQN:
             self.replay.update_priorities(indices, self.last_update.td_error)
 
     def metrics(self) -> dict[str, float]:
-        """Scalars by TensorBoard tag, from the last update. The one place that waits for the device."""
-        scalars = {
-            **self.exploration.metrics(self.step),
-            "replay/size": float(len(self.replay)),
-            "replay/updates": float(self.learner.num_updates),
-        }
-        if self.reward_scale is not None:
-            scalars["replay/reward_scale"] = self.reward_scale.factor()
-        return scalars | self.value_bias.pop() | self.update_metrics()
-
-    def update_metrics(self) -> dict[str, float]:
-        """The part of `metrics` that is from the last update."""
-        if self.last_update is None:
-            return self.shown.get("metrics", {})
-        with torch.no_grad():
-            update = self.last_update
-            diagnostics = update.prediction.diagnostics(update.goal)
-            scalars = {f"value/{name}": float(value) for name, value in diagnostics.items()}
-            scalars["losses/td_loss"] = float(update.loss)
-            scalars["losses/td_error_abs"] = float(update.td_error.abs().mean())
-            scalars["losses/q_values"] = float(update.prediction.mean().mean())
-            scalars["losses/grad_norm"] = self.learner.grad_norm()
-        return scalars
-
-    def distributions(self) -> dict[str, Atoms]:
-        """Return distributions of the last batch by TensorBoard tag: what was predicted, and what it should be."""
-        if self.last_update is None:
-            return {tag: Atoms(*atoms) for tag, atoms in self.shown.get("distributions", {}).items()}
-        prediction, goal = self.last_update.prediction, self.last_update.goal
-        with torch.no_grad():
-            return {
-                "value/predicted_dist": prediction.distribution(),
-                "value/target_dist": prediction.target_distribution(goal),
-            }
-
-    def load_weights(self, weights: dict[str, torch.Tensor]) -> None:
-        """Begin with the weights of another network of the same shape."""
-        self.online.load_state_dict(weights)
-        self.learner.target.load_state_dict(weights)
+        return {**super().metrics(), "replay/size": float(len(self.replay))}
 
     def cut(self, env: int, obs: np.ndarray) -> None:
-        """End the running episode of one environment as truncated at `obs` [*shape]."""
+        super().cut(env, obs)
         self.replay.cut(env, obs)
-        self.value_bias.discard(env)
-        if self.reward_scale is not None:
-            self.reward_scale.discard(env)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "learner": self.learner.state_dict(),
-            "replay": self.replay.state_dict(),
-            "exploration": self.exploration.state_dict(),
-            "reward_scale": self.reward_scale and self.reward_scale.state_dict(),
-            "value_bias": self.value_bias.state_dict(),
-            "step": self.step,
-            "shown": {
-                "metrics": self.update_metrics(),
-                "distributions": {tag: list(atoms) for tag, atoms in self.distributions().items()},
-            },
-        }
+        return {**super().state_dict(), "replay": self.replay.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.learner.load_state_dict(state["learner"])
+        super().load_state_dict(state)
         self.replay.load_state_dict(state["replay"])
-        self.exploration.load_state_dict(state["exploration"])
-        if self.reward_scale is not None:
-            self.reward_scale.load_state_dict(state["reward_scale"])
-        self.value_bias.load_state_dict(state["value_bias"])
-        self.step, self.shown = state["step"], state["shown"]
+
+
+def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int) -> UniformReplay:
+    """The replay of a configuration, empty."""
+    looks_like_a_stack = len(spec.obs_shape) >= 3 and spec.obs_shape[0] < min(spec.obs_shape[1:])
+    is_stack = looks_like_a_stack or config.env.frame_stack is not None
+    settings = config.replay
+    return KINDS["replay"].find(settings.name)(
+        settings.capacity_steps,
+        config.env.num_envs,
+        spec.obs_shape,
+        getattr(torch, spec.obs_dtype),
+        num_actions=spec.num_actions if spec.has_action_mask else None,
+        n_step=n_step,
+        gamma=config.agent.gamma,
+        share_frames=settings.share_frames and is_stack,
+        device=config.device if settings.device == "same" else settings.device,
+        seed=child_seed(config.seed, "replay"),
+        **settings.options(without=ReplayConfig.model_fields),
+    )

@@ -100,8 +100,18 @@ class Checkpointer:
         self.segments: list[tuple[int, int]] = []
         self.layout = 0
 
-    def save(self, step: int, state: dict[str, Any], replay: Segmented) -> Path:
-        """Write what is new of the replay as a segment, then the checkpoint that refers to it."""
+    def save(self, step: int, state: dict[str, Any], replay: Segmented | None) -> Path:
+        """Write what is new of the replay, if there is one, as a segment; then the checkpoint that refers to it."""
+        if replay is not None:
+            self.save_segment(replay)
+        path = self.run_dir / "checkpoints" / f"step-{step:012d}.pt"
+        header = {"format": FORMAT, "version": VERSION, "step": step, "segments": self.segments, "layout": self.layout}
+        save(header | state, path)
+        self.prune()
+        return path
+
+    def save_segment(self, replay: Segmented) -> None:
+        """Write the rows that no segment has yet, and forget the segments that have left the ring."""
         if replay.layout() != self.layout:
             self.layout, self.segments = replay.layout(), []
         oldest = max(0, replay.rows - replay.num_rows)
@@ -111,11 +121,6 @@ class Checkpointer:
             save(rows, self.segment_path(self.layout, start, replay.rows))
             self.segments = [*self.segments, (start, replay.rows)]
         self.segments = [s for s in self.segments if s[1] > oldest]
-        path = self.run_dir / "checkpoints" / f"step-{step:012d}.pt"
-        header = {"format": FORMAT, "version": VERSION, "step": step, "segments": self.segments, "layout": self.layout}
-        save(header | state, path)
-        self.prune()
-        return path
 
     def segment_path(self, layout: int, start: int, stop: int) -> Path:
         return self.run_dir / "replay" / f"{layout}-{start:012d}-{stop:012d}.pt"

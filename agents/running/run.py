@@ -166,7 +166,8 @@ class Run:
         if changed := differences(RunConfig.parse(state["policy"]["config"], source=str(path)), self.config):
             raise checkpoint.CheckpointError(f"{path} is of a run with another {', '.join(changed)}")
         self.agent.load_state_dict(state["agent"])
-        self.checkpointer.restore(path, self.agent.replay)
+        if self.agent.replay is not None:
+            self.checkpointer.restore(path, self.agent.replay)
         self.statistics.load_state_dict(state["statistics"])
         self.restore_environments(state["venv"], state["obs"].numpy())
         self.episodes = [(r, n) for r, n in state["episodes"]]

@@ -1,0 +1,151 @@
+"""PQN: the agent that learns online from many environments, without replay and without a target network.
+
+T steps of a rollout, N environments, B batch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from agents.agent import Agent, Transition
+from agents.components import AgentConfig
+from agents.learning.batch import Batch
+from agents.learning.learner import Learner
+from agents.learning.returns import lambda_returns
+from agents.learning.targets import observed_return
+from agents.networks.qnetwork import EnvSpec
+from agents.running.stopwatch import Stopwatch
+from agents.seeding import child_seed
+from agents.tables import ConfigError
+
+if TYPE_CHECKING:
+    from agents.config import RunConfig
+
+
+class PQNConfig(AgentConfig):
+    tables = ("exploration",)
+    rollout_steps: int = Field(default=32, ge=1, description="decisions of every environment between updates")
+    num_epochs: int = Field(default=2, ge=1, description="times that a rollout is learned from")
+    num_minibatches: int = Field(default=32, ge=1, description="updates in each of them")
+    trace_decay: float = Field(default=0.65, ge=0, le=1, description="lambda: 0 is 1-step, 1 only what was observed")
+    lr_decay: bool = Field(default=False, description="the learning rate falls linearly to 0 over the run")
+
+
+class PQN(Agent):
+    """Parallelised Q-network (Gallici et al. 2024) with any value head: Q(lambda) on rollouts of N environments.
+
+    After every rollout_steps decisions the lambda-returns are made once, with the values that the network had while
+    it acted, and learned from in num_epochs x num_minibatches updates. The published network has a LayerNorm after
+    every layer (`layer_norm` of torso and output layer), which takes the place of the target network.
+    """
+
+    Config = PQNConfig
+
+    def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
+        super().__init__(config, spec, stopwatch)
+        assert isinstance(config.agent, PQNConfig)
+        self.settings = agent = config.agent
+        size = agent.rollout_steps * self.num_envs
+        if size % agent.num_minibatches:
+            raise ConfigError(
+                f"agent.num_minibatches: {size} decisions of a rollout ({agent.rollout_steps} steps of {self.num_envs} "
+                f"environments) cannot be shared out evenly over {agent.num_minibatches} minibatches"
+            )
+        self.learner = Learner(
+            self.online,
+            observed_return,
+            optimizer=agent.optimizer,
+            weight_decay=agent.weight_decay,
+            lr=agent.lr,
+            adam_eps=agent.adam_eps,
+            max_grad_norm=agent.max_grad_norm,
+            seed=child_seed(config.seed, "learner"),
+        )
+        self.generator = torch.Generator().manual_seed(child_seed(config.seed, "minibatches"))
+        self.rollout: list[dict[str, Tensor]] = []  # by step: what `store` made of it, [N, ...] each
+
+    def store(self, t: Transition, reward: np.ndarray) -> None:
+        """Into the rollout, with the value of a successor that will not be acted on because its episode ended."""
+        step = {
+            "obs": torch.from_numpy(t.obs),
+            "action": torch.from_numpy(t.action),
+            "reward": torch.from_numpy(reward).float(),
+            "discount": torch.from_numpy(self.settings.gamma * ~t.terminal).float(),
+            "episode_end": torch.from_numpy(t.done),
+            "value": torch.from_numpy(self.predicted).float(),
+            "final_value": self.final_values(t),
+        }
+        self.rollout.append({name: value.to(self.device, copy=True) for name, value in step.items()})
+
+    @torch.no_grad()
+    def final_values(self, t: Transition) -> Tensor:
+        """max Q of the observations that episodes were cut off at, float32 [N]; 0 for all others."""
+        values, cut = torch.zeros(self.num_envs), t.done & ~t.terminal
+        if cut.any():
+            q_values = self.online(torch.from_numpy(t.next_obs[cut]).to(self.device)).mean().cpu()
+            if t.next_mask is not None:
+                q_values = q_values.masked_fill(~torch.from_numpy(t.next_mask[cut]), -torch.inf)
+            values[torch.from_numpy(cut)] = q_values.max(-1).values
+        return values
+
+    def learn(self) -> None:
+        """Where a rollout is complete: make its returns, and learn from it in minibatches."""
+        if len(self.rollout) < self.settings.rollout_steps:
+            return
+        with self.stopwatch("sample"):
+            batch = self.make_batch(torch.from_numpy(self.predicted).float().to(self.device))
+            self.rollout = []
+        if self.settings.lr_decay:
+            self.learner.set_lr(self.settings.lr * max(0.0, 1 - self.step / self.config.steps))
+        with self.stopwatch("learn"):
+            for _ in range(self.settings.num_epochs):
+                order = torch.randperm(len(batch.action), generator=self.generator).to(self.device)
+                for rows in order.chunk(self.settings.num_minibatches):
+                    self.last_update = self.learner.update(batch.take(rows))
+
+    def make_batch(self, last_value: Tensor) -> Batch:
+        """The rollout as transitions [T*N] whose reward is the lambda-return; `last_value` [N] is that after it."""
+        steps = {name: torch.stack([step[name] for step in self.rollout]) for name in self.rollout[0]}
+        next_value = torch.cat([steps["value"][1:], last_value.unsqueeze(0)])
+        next_value = torch.where(steps["episode_end"], steps["final_value"], next_value)
+        factor = self.reward_factor()
+        returns = lambda_returns(
+            steps["reward"] * factor,
+            steps["discount"],
+            next_value,
+            steps["episode_end"],
+            self.settings.trace_decay,
+        )
+        return Batch.of_returns(steps["obs"].flatten(0, 1), steps["action"].flatten(), returns.flatten())
+
+    def plan(self) -> str:
+        """How many updates will be made."""
+        settings = self.settings
+        size = settings.rollout_steps * self.num_envs
+        rollouts = (self.config.steps - self.num_envs) // size
+        updates = rollouts * settings.num_epochs * settings.num_minibatches
+        idle = "\nwarning: the run ends before its first rollout does: nothing is learned"
+        return (
+            f"{settings.num_epochs * settings.num_minibatches} updates of {size // settings.num_minibatches} "
+            f"per {size:,} steps = {updates:,}{'' if rollouts else idle}"
+        )
+
+    def cut(self, env: int, obs: np.ndarray) -> None:
+        """The last step of the rollout ends its episode; the value of `obs` is bootstrapped from."""
+        super().cut(env, obs)
+        if self.rollout and not self.rollout[-1]["episode_end"][env]:
+            with torch.no_grad():
+                value = self.online(torch.from_numpy(obs[None]).to(self.device)).mean().max()
+            self.rollout[-1]["episode_end"][env] = True
+            self.rollout[-1]["final_value"][env] = value
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "rollout": self.rollout, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.rollout = [{name: value.to(self.device) for name, value in step.items()} for step in state["rollout"]]
+        self.generator.set_state(state["generator"].cpu())
