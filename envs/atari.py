@@ -88,6 +88,7 @@ class AtariVector(VectorEnv):
 
     def recv(self) -> Step:
         """What the actions of `send` led to; waits for the games."""
+        self._require_open()
         if self._sent is None:
             raise RuntimeError("call send before recv")
         next_obs, reward, terminated, truncated, info = self._ale.recv()
@@ -135,7 +136,7 @@ class AtariVector(VectorEnv):
         until then its game is played without action and thrown away.
 
         Raises:
-            ValueError: saved with another seed or number of environments, or another kind of observation.
+            ValueError: saved with another seed or number of environments, or other kinds of actions or observations.
         """
         self._require_open()
         got = state["seed"], len(state["actions"])
@@ -144,6 +145,14 @@ class AtariVector(VectorEnv):
                 f"the state has seed {got[0]} and {got[1]} environments, "
                 f"this vector seed {self._seed} and {self.num_envs}"
             )
+        for index, taken in enumerate(state["actions"]):
+            # as in send, ALE would wait for ever
+            if taken and not 0 <= min(taken) <= max(taken) < self.num_actions:
+                wrong = next(action for action in taken if not 0 <= action < self.num_actions)
+                raise ValueError(
+                    f"environment {index} of the state took action {wrong}, wanted 0 .. {self.num_actions - 1}: "
+                    "it is of another game or another set of actions"
+                )
         shape = (self.num_envs, *self.observation_space.shape)
         if len(state["obs"]) != np.prod(shape):
             raise ValueError(f"the state holds {len(state['obs'])} bytes of observations, wanted uint8 {shape}")
