@@ -28,7 +28,7 @@ GAMES = (
     "Qbert", "Seaquest", "BattleZone", "DoubleDunk", "NameThisGame", "Phoenix",
 )  # fmt: skip
 FAR = 3.0  # standard errors
-AGAIN = 4  # 30 games are too few to tell which of seven changes matters
+AGAIN = 2  # times as many games where the gap is to be explained
 
 ONE_BY_ONE: dict[str, dict[str, Any]] = {
     "sticky 0": {"repeat_action_probability": 0.0},
@@ -116,6 +116,11 @@ def in_words(game: str, score: Score) -> str:
     return f"{score.mean:,.2f} ± {score.error:,.2f} ({score.gap(SCORES[game][0]):+.1f})"
 
 
+def differ(one: Score, other: Score) -> bool:
+    """Whether two means are more than FAR standard errors of their difference apart."""
+    return abs(one.mean - other.mean) > FAR * float(np.hypot(one.error, other.error))
+
+
 def report(scores: Mapping[str, Score], changed: Mapping[str, Mapping[str, Score]], command: str) -> str:
     """The page, in Markdown."""
     num_games = {len(score.returns) for score in scores.values()}
@@ -134,6 +139,12 @@ def report(scores: Mapping[str, Score], changed: Mapping[str, Mapping[str, Score
             f"| {game} | {score.mean:,.2f} | {score.error:,.2f} | {score.std:,.2f} | {np.mean(score.lengths):,.0f} | "
             f"{max(score.lengths):,} | {score.num_cut} | {published:,.1f} | {score.gap(published):+.1f} |"
         )
+    longest = max(max(score.lengths) for score in scores.values())
+    frames = longest * make_protocol("machado").frame_skip
+    lines += [
+        "",
+        f"The longest game took {longest:,} steps, {frames:,} frames; *cut* counts games that the limit ended.",
+    ]
     lines += ["", *PUBLISHED.splitlines(), "", *_gaps(changed)]
     versions = f"ale-py {importlib.metadata.version('ale-py')}, numpy {np.__version__}"
     lines += ["", f"{versions}, Python {platform.python_version()}."]
@@ -158,7 +169,11 @@ def _gaps(changed: Mapping[str, Mapping[str, Score]]) -> list[str]:
     for game, row in changed.items():
         near = [name for name, score in row.items() if not is_far(game, score)]
         found = f"within {FAR:g} standard errors with: {', '.join(near)}" if near else "**with no change within reach**"
-        lines.append(f"* {game} (published {SCORES[game][0]:,.1f}): {found}.")
+        shown = ", ".join(name for name, score in row.items() if differ(score, row["nothing"]))
+        lines += [
+            f"* {game} (published {SCORES[game][0]:,.1f}): {found}. More than {FAR:g} standard errors of the "
+            f"difference away from the score with nothing changed: {shown or 'none, so that no cause is shown'}."
+        ]
     return lines
 
 

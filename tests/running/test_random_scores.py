@@ -58,25 +58,41 @@ def test_only_what_is_far_is_played_again_and_more_often(played):
     scores, changed = measure(["Pong", "Breakout"], 30, 0, lambda line: None)
     assert list(scores) == ["Pong", "Breakout"]
     assert list(changed) == ["Breakout"]
-    again = [("Breakout", change, 120) for change in CHANGES.values()]
+    again = [("Breakout", change, 60) for change in CHANGES.values()]
     assert played == [("Pong", {}, 30), ("Breakout", {}, 30), *again]
+
+
+def test_without_a_change_that_matters_no_cause_is_shown(played, monkeypatch):
+    monkeypatch.setitem(random_scores.SCORES, "Pong", (0.0, 14.6))
+    page = report(*measure(["Pong"], 30, 0, print), "the command")
+    assert "away from the score with nothing changed: none, so that no cause is shown." in page
 
 
 def test_the_page(played):
     page = report(*measure(["Pong", "Breakout"], 30, 0, lambda line: None), "the command")
     assert "Made by `the command`; the same seed gives the same numbers. 30 whole\n" in page
+    assert "The longest game took 9 steps, 36 frames;" in page
     assert "machado: sticky 0.25, minimal actions" in page
     assert "| Pong | -20.65 | 0.02 | 0.10 | 8 | 9 | 1 | -20.7 | +2.7 |" in page
     assert "| Breakout | 0.50 | 0.02 | 0.10 | 8 | 9 | 1 | 1.7 | -64.6 |" in page
-    assert "| nothing | 0.50 ± 0.01 (-130.9) |" in page
-    assert "* Breakout (published 1.7): within 3 standard errors with: 18 actions, all." in page
+    assert "| nothing | 0.50 ± 0.01 (-92.2) |" in page
+    assert "* Breakout (published 1.7): within 3 standard errors with: 18 actions, all. " in page
+    assert "difference away from the score with nothing changed: 18 actions, all." in page
 
 
 def test_a_page_without_gaps_and_one_without_an_explanation(played, monkeypatch):
     assert "No game is further than 3 standard errors" in report(*measure(["Pong"], 30, 0, print), "the command")
     monkeypatch.setitem(random_scores.SCORES, "Breakout", (9.0, 30.5))
     page = report(*measure(["Breakout"], 30, 0, print), "the command")
-    assert "* Breakout (published 9.0): **with no change within reach**." in page
+    assert "* Breakout (published 9.0): **with no change within reach**. " in page
+
+
+def test_means_differ_by_the_error_of_their_difference():
+    """Errors of 1 each, which is sqrt(2) in all: the limit is 4.243."""
+    at = {middle: Score([middle - 1.0, middle + 1.0], [1, 1], 0) for middle in (0.0, 4.2, 4.3)}
+    assert at[0.0].error == pytest.approx(1.0)
+    assert not random_scores.differ(at[0.0], at[4.2])
+    assert random_scores.differ(at[4.3], at[0.0])
 
 
 def test_the_command_writes_the_page(played, monkeypatch, tmp_path, capsys):
