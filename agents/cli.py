@@ -174,9 +174,17 @@ def evaluate(
         f"run    {path}\nreturn {result.mean:.2f} ± {result.std:.2f} over {episodes} episodes, epsilon {epsilon:g}"
     )
     typer.echo(f"       min {min(result.returns):g}, max {max(result.returns):g}; {sum(result.lengths):,} steps")
+    if result.num_cut:
+        limit = f"evaluation.max_steps ({policy.config.evaluation.max_steps:,})"
+        typer.echo(
+            f"       {result.num_cut} of {episodes} episodes were cut at {limit}: this is no score of whole episodes"
+        )
     normalized = human_normalized(policy.config.env.id, result.mean)
     if normalized is not None:
-        typer.echo(f"       {normalized:.1%} human-normalised: 0 is random play, 100% a human (envs/atari_scores.py)")
+        cut = f", with {result.num_cut} games cut" if result.num_cut else ""
+        typer.echo(
+            f"       {normalized:.1%} human-normalised{cut}: 0 is random play, 100% a human (envs/atari_scores.py)"
+        )
 
 
 @app.command()

@@ -1,12 +1,11 @@
 """Environments: finding one by its id, and N of them behind one contract (`envs.vector`)."""
 
-import difflib
 import functools
 import hashlib
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ import gymnasium
 from envs.atari_protocol import AtariProtocol, make_protocol
 from envs.episodes import Episode, EpisodeStatistics
 from envs.gymnasium_vector import GymnasiumVector
+from envs.names import did_you_mean
 from envs.toy import Catch, Chain, Identity
 from envs.vector import Step, VectorEnv, episode_seed
 
@@ -106,8 +106,8 @@ def make_vector(
     """`num_envs` environments in lockstep; see `make_env` for the ids, `GymnasiumVector` for the rest.
 
     Args:
-        protocol: for Atari games (`ALE/...`), a name in `envs.atari.PROTOCOLS`; `machado` if none is given. There,
-            `kwargs` are changes of the protocol's fields, and num_threads.
+        protocol: for Atari games (`ALE/...`), a name in `envs.atari_protocol.PROTOCOLS`; `machado` if none is given.
+            There, `kwargs` are changes of the protocol's fields, and num_threads.
 
     Raises:
         UnknownEnvironment: the id leads nowhere.
@@ -175,7 +175,7 @@ def _resolved(env_id: str) -> EnvFactory:
     raise UnknownEnvironment(
         f"unknown environment {env_id!r}, wanted a built-in name ({', '.join(ENVS)}), an entry point of "
         f"{ENTRY_POINT_GROUP}, ./file.py:Name, package.module:Name or a gymnasium id with its version"
-        f"{_nearest(env_id, list_envs())}"
+        f"{did_you_mean(env_id, list_envs())}"
     )
 
 
@@ -232,11 +232,5 @@ def _from_module(env_id: str, module: ModuleType, name: str) -> EnvFactory:
     callables = [key for key, value in vars(module).items() if callable(value)]
     raise UnknownEnvironment(
         f"unknown environment {env_id!r}: {module.__file__} has no callable {name!r} "
-        f"and registers no such id{_nearest(name, [*callables, *gymnasium.registry])}"
+        f"and registers no such id{did_you_mean(name, [*callables, *gymnasium.registry])}"
     )
-
-
-def _nearest(name: str, choices: Iterable[str]) -> str:
-    by_lower_case = {choice.lower(): choice for choice in choices}
-    matches = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
-    return f"; did you mean {by_lower_case[matches[0]]!r}?" if matches else ""

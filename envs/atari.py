@@ -5,31 +5,14 @@ N environments, S frames of a stack, A actions. A step is one decision of the ag
 
 from typing import Any
 
-import ale_py
-import gymnasium
 import numpy as np
-from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode
 
-from envs.atari_protocol import PROTOCOLS, AtariProtocol, nearest_name
+from envs.ale import SEED_LIMIT, make_ale, rom_name
+from envs.atari_protocol import PROTOCOLS, AtariProtocol
 from envs.vector import Step, VectorEnv, checked_actions, checked_done, episode_seed
 
 NOOP = 0
-SEED_LIMIT = 2**31 - 1 - 4096  # ALE refuses seeds of 2**31 - 1 - num_envs and more
-
-
-def rom_name(env_id: str) -> str:
-    """The name of the ROM: `ALE/SpaceInvaders-v5` -> `space_invaders`.
-
-    Raises:
-        ValueError: there is no such game.
-    """
-    gymnasium.register_envs(ale_py)
-    known = {key: spec for key, spec in gymnasium.registry.items() if key.startswith("ALE/")}
-    if env_id not in known:
-        raise ValueError(f"unknown environment {env_id!r}{nearest_name(env_id, known)}")
-    return known[env_id].kwargs["game"]
 
 
 class AtariVector(VectorEnv):
@@ -44,6 +27,7 @@ class AtariVector(VectorEnv):
         num_threads: 0 for one per environment, as far as there are cores.
 
     Raises:
+        UnknownEnvironment: there is no such game.
         ValueError: an option out of range; a mode or difficulty, which ALE's vector environment cannot set.
     """
 
@@ -67,7 +51,7 @@ class AtariVector(VectorEnv):
             raise ValueError("modes and difficulties need single games (envs.atari_game)")
         self.num_envs, self.protocol = num_envs, protocol
         self.frame_stack, self.frames_per_step = protocol.frame_stack, protocol.frame_skip
-        self._ale = _make_ale(rom_name(env_id), num_envs, num_threads, protocol)
+        self._ale = make_ale(rom_name(env_id), num_envs, num_threads, protocol)
         self.num_actions = int(self._ale.single_action_space.n)  # pyright: ignore[reportAttributeAccessIssue]
         shape = (protocol.frame_stack, protocol.size, protocol.size)
         self.observation_space = Box(0, 255, shape, np.uint8)
@@ -104,6 +88,7 @@ class AtariVector(VectorEnv):
 
     def recv(self) -> Step:
         """What the actions of `send` led to; waits for the games."""
+        self._require_open()
         if self._sent is None:
             raise RuntimeError("call send before recv")
         next_obs, reward, terminated, truncated, info = self._ale.recv()
@@ -151,7 +136,7 @@ class AtariVector(VectorEnv):
         until then its game is played without action and thrown away.
 
         Raises:
-            ValueError: saved with another seed or number of environments, or another kind of observation.
+            ValueError: saved with another seed or number of environments, or other kinds of actions or observations.
         """
         self._require_open()
         got = state["seed"], len(state["actions"])
@@ -160,6 +145,14 @@ class AtariVector(VectorEnv):
                 f"the state has seed {got[0]} and {got[1]} environments, "
                 f"this vector seed {self._seed} and {self.num_envs}"
             )
+        for index, taken in enumerate(state["actions"]):
+            # as in send, ALE would wait for ever
+            if taken and not 0 <= min(taken) <= max(taken) < self.num_actions:
+                wrong = next(action for action in taken if not 0 <= action < self.num_actions)
+                raise ValueError(
+                    f"environment {index} of the state took action {wrong}, wanted 0 .. {self.num_actions - 1}: "
+                    "it is of another game or another set of actions"
+                )
         shape = (self.num_envs, *self.observation_space.shape)
         if len(state["obs"]) != np.prod(shape):
             raise ValueError(f"the state holds {len(state['obs'])} bytes of observations, wanted uint8 {shape}")
@@ -234,37 +227,3 @@ class AtariVector(VectorEnv):
     def _require_open(self) -> None:
         if self._closed:
             raise RuntimeError("this environment is closed")
-
-
-def _make_ale(rom: str, num_envs: int, num_threads: int, protocol: AtariProtocol) -> AtariVectorEnv:
-    """ALE's vector environment with every argument given, as its defaults differ from route to route."""
-    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-    shared = gymnasium.vector.VectorEnv.metadata  # which ALE's constructor writes to, for every VectorEnv there is
-    before = dict(shared)
-    ale = AtariVectorEnv(
-        rom,
-        num_envs,
-        batch_size=0,
-        num_threads=num_threads,
-        thread_affinity_offset=-1,
-        max_num_frames_per_episode=protocol.max_frames,
-        repeat_action_probability=protocol.repeat_action_probability,
-        full_action_space=protocol.full_action_space,
-        continuous=False,
-        autoreset_mode=AutoresetMode.NEXT_STEP,
-        img_height=protocol.size,
-        img_width=protocol.size,
-        grayscale=True,
-        stack_num=protocol.frame_stack,
-        frameskip=protocol.frame_skip,
-        maxpool=True,
-        noop_max=protocol.noop_max,
-        episodic_life=False,
-        life_loss_info=False,
-        reward_clipping=False,
-        use_fire_reset=False,
-    )
-    ale.metadata = dict(ale.metadata)
-    shared.clear()
-    shared.update(before)
-    return ale

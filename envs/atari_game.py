@@ -11,8 +11,8 @@ import numpy as np
 from ale_py import roms
 from gymnasium.spaces import Box, Discrete
 
+from envs.ale import SEED_LIMIT, rom_name
 from envs.area_resize import AreaResize
-from envs.atari import SEED_LIMIT, rom_name
 from envs.atari_protocol import PROTOCOLS, AtariProtocol
 from envs.gymnasium_vector import GymnasiumVector
 
@@ -36,7 +36,8 @@ class AtariGame(gymnasium.Env):
         render_mode: `rgb_array`, or None.
 
     Raises:
-        ValueError: unknown game, render mode, or mode or difficulty of the game; frames larger than the screen.
+        UnknownEnvironment: there is no such game.
+        ValueError: unknown render mode, or mode or difficulty of the game; frames larger than the screen.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": EMULATOR_FPS}

@@ -1,9 +1,10 @@
 """What an Atari score depends on besides the agent. A step is one decision of the agent, several frames."""
 
 import dataclasses
-import difflib
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
+
+from envs.names import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +65,10 @@ def make_protocol(name: str = "machado", **changes: Any) -> AtariProtocol:
         ValueError: unknown name or field, or a value out of range.
     """
     if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}{nearest_name(name, PROTOCOLS)}")
+        raise ValueError(f"unknown protocol {name!r}, {_one_of(name, PROTOCOLS)}")
     fields = {field.name for field in dataclasses.fields(AtariProtocol)} - {"name"}
     for key in changes.keys() - fields:
-        raise ValueError(f"unknown option {key!r} of an Atari game{nearest_name(key, {k: k for k in sorted(fields)})}")
+        raise ValueError(f"unknown option {key!r} of an Atari game, {_one_of(key, sorted(fields))}")
     protocol = dataclasses.replace(PROTOCOLS[name], **changes)
     if not 0.0 <= protocol.repeat_action_probability < 1.0:
         raise ValueError(f"repeat_action_probability is {protocol.repeat_action_probability}, wanted 0 <= p < 1")
@@ -79,7 +80,5 @@ def make_protocol(name: str = "machado", **changes: Any) -> AtariProtocol:
     return protocol
 
 
-def nearest_name(given: str, known: Mapping[str, Any]) -> str:
-    matches = difflib.get_close_matches(given, list(known), n=1)
-    hint = f"; did you mean {matches[0]!r}?" if matches else ""
-    return hint if len(known) > 20 else f", wanted one of {', '.join(known)}{hint}"
+def _one_of(given: str, known: Collection[str]) -> str:
+    return f"wanted one of {', '.join(known)}{did_you_mean(given, known)}"

@@ -55,7 +55,7 @@ class GymnasiumVector(VectorEnv):
         self.frame_stack = frame_stack
         self.has_action_mask = False
         self._seed = seed
-        self._started = False
+        self._started = self._closed = False
         self._sent: list[int] | None = None  # actions between send and recv
 
     @property
@@ -65,6 +65,7 @@ class GymnasiumVector(VectorEnv):
         return np.stack([env.action_mask for env in self._envs])
 
     def reset(self) -> np.ndarray:
+        self._require_open()
         for env in self._envs:
             env.start(0)
         self.has_action_mask = any(env.mask_given for env in self._envs)
@@ -83,6 +84,7 @@ class GymnasiumVector(VectorEnv):
 
     def recv(self) -> Step:
         """Steps the environments, in the caller's thread."""
+        self._require_open()
         if self._sent is None:
             raise RuntimeError("call send before recv")
         actions, self._sent = self._sent, None
@@ -125,6 +127,7 @@ class GymnasiumVector(VectorEnv):
         Raises:
             ValueError: saved with another seed, number of environments or kind of observation.
         """
+        self._require_open()
         got = state["seed"], len(state["envs"])
         if got != (self._seed, self.num_envs):
             raise ValueError(
@@ -146,8 +149,10 @@ class GymnasiumVector(VectorEnv):
         return np.array(picture) if isinstance(picture, np.ndarray) else None
 
     def close(self) -> None:
-        for env in self._envs:
-            env.env.close()
+        if not self._closed:
+            for env in self._envs:
+                env.env.close()
+        self._closed = True
 
     def _obs(self) -> np.ndarray:
         return np.stack([env.obs for env in self._envs])
@@ -161,7 +166,12 @@ class GymnasiumVector(VectorEnv):
                 "give it in the info of reset too"
             )
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this environment is closed")
+
     def _require_started(self, method: str) -> None:
+        self._require_open()
         if not self._started:
             raise RuntimeError(f"call reset before {method}")
 

@@ -129,7 +129,7 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release what the environments hold."""
+        """Release what the environments hold; nothing can be asked of them any more, but to be closed again."""
 
 
 def checked_actions(action: np.ndarray, num_envs: int, num_actions: int) -> np.ndarray:

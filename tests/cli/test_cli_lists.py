@@ -80,6 +80,10 @@ def test_check_env(classyq, tmp_path):
     result = classyq("check-env", "nowhere-v0")
     assert result.code == 1
     assert result.out.startswith("error  making the environment: UnknownEnvironment")
+    result = classyq("check-env", "ALE/Typo-v5")
+    assert result.code == 1
+    wanted = "error  making the environment: UnknownEnvironment: unknown environment 'ALE/Typo-v5'; did you mean 'ALE/"
+    assert result.out.startswith(wanted)
     source = "from envs.toy import Catch\nclass Bad(Catch):\n    def step(self, action):\n        return 1\n"
     (tmp_path / "bad.py").write_text(source)
     assert classyq("check-env", "./bad.py:Bad", "--steps", "200").code == 1

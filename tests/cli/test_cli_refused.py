@@ -46,6 +46,12 @@ REFUSED = {
     "env with a range": (("train", "--env", "cathc", "--support", "-1,1"), ["did you mean 'catch'?"]),
     "env in a file": (("train", "--env", "./mine.py:Game"), ["there is no file", "mine.py"]),
     "env in a module": (("train", "--env", "nowhere:Game"), ["unknown environment 'nowhere:Game'", "No module named"]),
+    "game": (("train", "--env", "ALE/Typo-v5"), ["unknown environment 'ALE/Typo-v5'", "did you mean 'ALE/"]),
+    "game with a range": (("train", "--env", "ALE/pong-v5", "--support", "-1,1"), ["did you mean 'ALE/Pong-v5'?"]),
+    "game without a range": (
+        ("train", "catch", "--env", "ALE/Pogn-v5", "--env.support", "auto"),
+        ["unknown environment 'ALE/Pogn-v5'; did you mean 'ALE/Pong-v5'?"],
+    ),
     "env's space": (("train", "--env", "Pendulum-v1"), ["only Discrete action spaces are supported"]),
     "env's argument": (("train", "--env", "chain", "--env.kwargs.length", "1"), ["length is 1, wanted at least 2"]),
     "env needs a package": (("train", "--env", NEEDY), ["env: Box3D is not installed"]),

@@ -152,6 +152,23 @@ def test_evaluate(classyq, finished):
     assert len(set(many)) == 3
 
 
+def test_evaluate_says_what_was_cut(classyq, short, monkeypatch):
+    """A score of games that were cut is none to compare with those of whole games."""
+    assert classyq("train", *short, "--evaluation.max_steps", "4", "--run-dir", "brief").code == 0
+    cut = "       3 of 3 episodes were cut at evaluation.max_steps (4): this is no score of whole episodes\n"
+    assert classyq("evaluate", "brief", "--episodes", "3").out.endswith(cut)
+    monkeypatch.setattr("envs.atari_scores.human_normalized", lambda env_id, score: 0.25)
+    out = classyq("evaluate", "brief", "--episodes", "3").out
+    assert f"{cut}       25.0% human-normalised, with 3 games cut: 0 is random play" in out
+
+
+def test_nothing_is_said_of_cuts_where_there_are_none(classyq, finished, monkeypatch):
+    monkeypatch.setattr("envs.atari_scores.human_normalized", lambda env_id, score: 0.25)
+    out = classyq("evaluate", "last", "--episodes", "3").out
+    assert "cut" not in out
+    assert "       25.0% human-normalised: 0 is random play" in out
+
+
 def test_init_from(classyq, finished, short, monkeypatch):
     """At step 0 the new run has the weights of the source, in both networks, and it has them when killed at once."""
 

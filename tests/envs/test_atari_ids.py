@@ -5,8 +5,9 @@ from pathlib import Path
 import ale_py
 import pytest
 
-from envs import GymnasiumVector, is_atari, make_env, make_vector
-from envs.atari import AtariVector, rom_name
+from envs import GymnasiumVector, UnknownEnvironment, is_atari, make_env, make_vector
+from envs.ale import rom_name
+from envs.atari import AtariVector
 from envs.atari_game import AtariGame
 from envs.atari_protocol import PROTOCOLS, make_protocol
 from envs.atari_scores import SCORES, human_normalized
@@ -89,9 +90,10 @@ def test_wrong_choices_are_refused(make, arguments, message):
 
 
 @pytest.mark.parametrize("make", [make_env, make_vector])
-def test_unknown_games_are_refused(make):
-    with pytest.raises(ValueError, match=r"unknown environment 'ALE/Pongg-v5'; did you mean 'ALE/Pong-v5'\?"):
-        make("ALE/Pongg-v5")
+@pytest.mark.parametrize("typo", ["ALE/Pongg-v5", "ALE/pong-v5", "ALE/PONG-v5", "ALE/Pong"])
+def test_unknown_games_are_refused(make, typo):
+    with pytest.raises(UnknownEnvironment, match=rf"^unknown environment '{typo}'; did you mean 'ALE/Pong-v5'\?$"):
+        make(typo)
 
 
 @pytest.mark.parametrize("make", [make_env, make_vector])

@@ -236,16 +236,6 @@ def test_a_step_in_two_halves_is_a_step():
         two.reset_done(halves.done)
 
 
-@pytest.mark.slow
-def test_many_games():
-    vector = make_vector("ALE/Pong-v5", num_envs=128)
-    assert vector.reset().shape == (128, 4, 84, 84)
-    for _ in range(3):
-        step = vector.step(np.arange(128) % 6)
-    assert step.next_obs.shape == (128, 4, 84, 84)
-    assert [part.dtype for part in step] == [np.uint8, np.float32, bool, bool, bool]
-
-
 @pytest.fixture(scope="module")
 def games():
     """Two games that are shared between tests, as it takes long to make them."""
