@@ -19,7 +19,8 @@ class Transition(NamedTuple):
     terminal: np.ndarray  # nothing is bootstrapped: the task ended, or a life was lost
     done: np.ndarray  # the episode ended
     next_obs: np.ndarray
-    next_mask: np.ndarray | None
+    next_mask: np.ndarray | None  # [N, A], legal in next_obs
+    mask: np.ndarray | None  # [N, A], legal in obs
 
 
 class Agent(Protocol):

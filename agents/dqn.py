@@ -80,7 +80,7 @@ class DQN:
         """Take one decision of every environment into replay."""
         reward = self.learning_reward(t.reward, t.done)
         with self.stopwatch("add"):
-            self.replay.add(t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask)
+            self.replay.add(t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask, t.mask)
             if self.online.normalizer is not None:
                 self.online.normalizer.update(torch.from_numpy(t.obs).to(self.device))
         self.value_bias.update(self.predicted, reward * self.reward_factor(), t.terminal, t.done)
@@ -143,7 +143,7 @@ class DQN:
             update = self.last_update
             diagnostics = update.prediction.diagnostics(update.goal)
             scalars = {f"value/{name}": float(value) for name, value in diagnostics.items()}
-            scalars["losses/td_loss"] = float(update.loss)
+            scalars |= {f"losses/{name}": float(value) for name, value in update.terms.items()}
             scalars["losses/td_error_abs"] = float(update.td_error.abs().mean())
             scalars["losses/q_values"] = float(update.prediction.mean().mean())
             scalars["losses/grad_norm"] = self.learner.grad_norm()
