@@ -34,7 +34,8 @@ class Transition(NamedTuple):
     terminal: np.ndarray  # nothing is bootstrapped: the task ended, or a life was lost
     done: np.ndarray  # the episode ended
     next_obs: np.ndarray
-    next_mask: np.ndarray | None
+    next_mask: np.ndarray | None  # [N, A], legal in next_obs
+    mask: np.ndarray | None  # [N, A], legal in obs
 
 
 class Agent(ABC):
@@ -120,7 +121,7 @@ class Agent(ABC):
             update = self.last_update
             diagnostics = update.prediction.diagnostics(update.goal)
             scalars = {f"value/{name}": float(value) for name, value in diagnostics.items()}
-            scalars["losses/td_loss"] = float(update.loss)
+            scalars |= {f"losses/{name}": float(value) for name, value in update.terms.items()}
             scalars["losses/td_error_abs"] = float(update.td_error.abs().mean())
             scalars["losses/q_values"] = float(update.prediction.mean().mean())
             scalars["losses/grad_norm"] = self.learner.grad_norm()

@@ -58,7 +58,7 @@ class DQN(Agent):
 
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Into replay."""
-        self.replay.add(t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask)
+        self.replay.add(t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask, t.mask)
 
     def learn(self) -> None:
         """Make the updates that the steps so far have earned."""

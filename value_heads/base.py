@@ -88,9 +88,18 @@ class ActionValues(ABC):
         """What a target bootstraps from: the mean as one atom, unless a head says otherwise."""
         return Atoms.at(self.mean())
 
+    def mix(self, policy: Tensor, offset: Tensor | None = None) -> Atoms:
+        """What the policy with mass `policy` [B, A] bootstraps from: atoms [B, A*K], see `Atoms.mix`.
+
+        A head that bootstraps its mean stays with one atom, [B, 1]: an encoding of A means is not that of their mean.
+        """
+        atoms = self.atoms()
+        mixture = atoms.mix(policy, offset)
+        return Atoms.at(mixture.mean()) if atoms.values.shape[-1] == 1 else mixture
+
     def average(self, policy: Tensor, offset: Tensor | None = None) -> Atoms:
-        """The soft backup over actions with mass `policy` [B, A]: atoms [B, K'], see `Atoms.mix`."""
-        return self.atoms().mix(policy, offset)
+        """The soft backup as it is published for a head: `mix`, or for quantiles their average over actions."""
+        return self.mix(policy, offset)
 
     def select(self, action: Tensor) -> Self:
         """The prediction for `action`, int64 [B]: outputs [B, A, D] -> [B, D]."""

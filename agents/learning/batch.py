@@ -17,6 +17,7 @@ class Batch(NamedTuple):
     weight: Tensor  # [B], float32: importance weights, 1 for uniform replay
     next_action: Tensor | None = None  # [B], int64; -1 where the episode was cut off and none was taken
     next_mask: Tensor | None = None  # [B, A], bool: legal actions in next_obs
+    mask: Tensor | None = None  # [B, A], bool: legal actions in obs
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""

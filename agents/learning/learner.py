@@ -1,6 +1,7 @@
 """The learner: batches in, better weights out. The eager path here is the definition of an update."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.learning.batch import Batch
+from agents.learning.regularizers import Context, Regularizer
 from agents.learning.targets import TargetRule
 from agents.networks.qnetwork import QNetwork
 from value_heads import ActionValues, Atoms, Draws
@@ -16,7 +18,8 @@ from value_heads import ActionValues, Atoms, Draws
 class Update(NamedTuple):
     """What one update saw, on the device and detached; nothing is computed for people until it is asked for."""
 
-    loss: Tensor  # scalar
+    loss: Tensor  # scalar, with its graph: the sum of the terms
+    terms: dict[str, Tensor]  # scalars: td_loss, and each regulariser by its name
     losses: Tensor  # [B], before weights
     td_error: Tensor  # [B], mean of the target minus predicted mean
     prediction: ActionValues  # selected, [B]
@@ -26,21 +29,38 @@ class Update(NamedTuple):
 class TDLoss(nn.Module):
     """The loss of a batch. It holds both networks, so compilation and `torch.func` wrap this, never a network alone."""
 
-    def __init__(self, online: QNetwork, target: QNetwork, target_rule: TargetRule):
+    def __init__(
+        self,
+        online: QNetwork,
+        target: QNetwork,
+        target_rule: TargetRule,
+        regularizers: Mapping[str, Regularizer] | None = None,
+    ):
         super().__init__()
         self.online, self.target, self.target_rule = online, target, target_rule
+        self.regularizers = dict(regularizers or {})
 
     def forward(self, batch: Batch, draws: Draws | None = None, target_draws: Draws | None = None) -> Update:
         with torch.no_grad():
             goal = self.target_rule(self.online, self.target, batch, target_draws)  # Atoms [B, K]
-        values = self.online(batch.obs, draws)  # ActionValues [B, A]
+        features = self.online.features(batch.obs)  # [B, F]
+        values = self.online.head(features, draws)  # ActionValues [B, A]
         prediction = values.select(batch.action)  # ActionValues [B]
         losses = prediction.loss(goal)
         if losses.shape != batch.weight.shape:
             raise ValueError(f"losses {tuple(losses.shape)} do not match weights {tuple(batch.weight.shape)}")
+        td_loss = (batch.weight * losses).mean()
+        context = Context(batch, features, self.next_features(batch), values, prediction, goal, self.online)
+        extra = {name: regularizer(context) for name, regularizer in self.regularizers.items()}
+        terms = {name: term.detach() for name, term in {"td_loss": td_loss, **extra}.items()}
         td_error = (goal.mean() - prediction.mean()).detach()
         seen = replace(prediction, outputs=prediction.outputs.detach())
-        return Update((batch.weight * losses).mean(), losses.detach(), td_error, seen, goal)
+        return Update(td_loss + sum(extra.values()), terms, losses.detach(), td_error, seen, goal)
+
+    def next_features(self, batch: Batch) -> Tensor | None:
+        """The online torso's output for next_obs, where a regulariser wants it: it costs a forward and a backward."""
+        wanted = any(regularizer.wants_next_features for regularizer in self.regularizers.values())
+        return self.online.features(batch.next_obs) if wanted else None
 
 
 class Learner:
@@ -48,6 +68,8 @@ class Learner:
 
     Args:
         online: the network to train; the target network starts as its copy.
+        target_rule: what the prediction is trained towards, its options bound.
+        regularizers: terms that are added to the loss, by the name under which they are shown.
         max_grad_norm: the gradient's norm is clipped to this, if given.
         target_every_updates, target_tau: every so many updates, target += tau (online - target); tau = 1 copies.
         seed: of the generator of the heads' random numbers.
@@ -58,6 +80,7 @@ class Learner:
         online: QNetwork,
         target_rule: TargetRule,
         *,
+        regularizers: Mapping[str, Regularizer] | None = None,
         lr: float,
         adam_eps: float,
         max_grad_norm: float | None,
@@ -67,7 +90,7 @@ class Learner:
     ):
         self.online, self.target = online, copy.deepcopy(online).requires_grad_(False)
         self.target.normalizer = online.normalizer  # both see observations the same way at all times
-        self.td_loss = TDLoss(self.online, self.target, target_rule)
+        self.td_loss = TDLoss(self.online, self.target, target_rule, regularizers)
         self.optimizer = torch.optim.Adam(online.parameters(), lr=lr, eps=adam_eps, fused=True)
         self.max_grad_norm, self.target_tau = max_grad_norm, target_tau
         self.target_every_updates = target_every_updates

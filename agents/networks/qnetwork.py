@@ -39,11 +39,15 @@ class QNetwork(nn.Module):
         super().__init__()
         self.torso, self.head, self.normalizer = torso, head, normalizer
 
-    def forward(self, obs: Tensor, draws: Draws | None = None) -> ActionValues:
+    def features(self, obs: Tensor) -> Tensor:
+        """What the torso makes of observations: [B, *shape] -> [B, F]."""
         obs = obs.float() / 255 if obs.dtype == torch.uint8 else obs.float()
         if self.normalizer is not None:
             obs = self.normalizer(obs)
-        return self.head(self.torso(obs), draws)
+        return self.torso(obs)
+
+    def forward(self, obs: Tensor, draws: Draws | None = None) -> ActionValues:
+        return self.head(self.features(obs), draws)
 
 
 def make_network(config: "RunConfig", spec: EnvSpec) -> QNetwork:

@@ -59,7 +59,7 @@ class UniformReplay:
             math.ceil(capacity_steps / num_envs), n_step + (obs_shape[0] if share_frames else 1) + 1
         )
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
-        check_fits(T, num_envs, frame + 8 + 4 + 1 + 1 + 4 + 8 + (num_actions or 0), device)
+        check_fits(T, num_envs, frame + 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0), device)
         self.observations = ObservationStore(
             T, num_envs, obs_shape, obs_dtype, share_frames=share_frames, device=device
         )
@@ -67,7 +67,11 @@ class UniformReplay:
         self.reward = torch.zeros(T, num_envs, device=device)
         self.terminal = torch.zeros(T, num_envs, dtype=torch.bool, device=device)
         self.episode_end = torch.zeros(T, num_envs, dtype=torch.bool, device=device)
-        self.next_mask = torch.ones(T, num_envs, num_actions, dtype=torch.bool, device=device) if num_actions else None
+        # Both masks, because neither is in a neighbouring row where an episode begins or ends.
+        self.mask, self.next_mask = (
+            torch.ones(T, num_envs, num_actions, dtype=torch.bool, device=device) if num_actions else None
+            for _ in range(2)
+        )
         self.gammas = gamma ** torch.arange(n_step + 1, dtype=torch.float64, device=device)
         self.steps_ahead = torch.arange(n_step, device=device)
         self.generator = torch.Generator().manual_seed(seed)
@@ -95,11 +99,13 @@ class UniformReplay:
         episode_end: np.ndarray,
         next_obs: np.ndarray,
         next_mask: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
     ) -> None:
         """One step of every environment, arrays [N, ...]. `next_obs` is the true successor, also at an episode's end.
 
         `terminal` ends the value (no bootstrapping); `episode_end` ends stacks and n-step sums. A lost life is the
-        first without the second, a time limit the second without the first.
+        first without the second, a time limit the second without the first. The masks [N, A] say which actions are
+        legal in `next_obs` and in `obs`; without one, all are.
         """
         store = self.observations
         if store.stack > 1 and not store.shares_frames(obs, next_obs, self.age):
@@ -110,8 +116,9 @@ class UniformReplay:
         self.reward[at] = torch.from_numpy(reward)
         self.terminal[at] = torch.from_numpy(terminal)
         self.episode_end[at] = torch.from_numpy(episode_end)
-        if self.next_mask is not None:
+        if self.mask is not None and self.next_mask is not None:
             self.next_mask[at] = True if next_mask is None else torch.from_numpy(next_mask)
+            self.mask[at] = True if mask is None else torch.from_numpy(mask)
         self.rows += 1
         self.age = np.where(episode_end, 0, self.age + 1).astype(np.int32)
 
@@ -148,6 +155,7 @@ class UniformReplay:
             weight=torch.ones_like(reward),
             next_action=self.action[(last + 1) % self.num_rows, env].masked_fill(ended, -1),
             next_mask=None if self.next_mask is None else self.next_mask[at, env],
+            mask=None if self.mask is None else self.mask[row % self.num_rows, env],
         )
 
     def update_priorities(self, indices: Indices, td_error: Tensor) -> None:
@@ -196,7 +204,7 @@ class UniformReplay:
         self.observations.restore(rows, {k: v.to(self.device) for k, v in segment.items()})
 
     def row_names(self) -> list[str]:
-        masks = [] if self.next_mask is None else ["next_mask"]
+        masks = [] if self.next_mask is None else ["next_mask", "mask"]
         return ["action", "reward", "terminal", "episode_end", *masks]
 
     def state_dict(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Run:
             self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, step.done)]
             next_mask = self.venv.action_mask
         self.agent.observe(
-            Transition(self.obs, action, step.reward, step.terminal, step.done, step.next_obs, next_mask)
+            Transition(self.obs, action, step.reward, step.terminal, step.done, step.next_obs, next_mask, mask)
         )
         with self.stopwatch("env"):
             self.obs = self.venv.reset_done(step.done)

@@ -62,8 +62,9 @@ def test_what_does_not_fit_is_refused_with_what_would(free, nothing_allocated, m
 
 
 def test_masks_are_counted(free):
+    """That of obs and that of next_obs."""
     free(10_000)
-    with pytest.raises(ReplayTooLargeError, match=f"\\({4 + BYTES_BESIDE + 18} bytes a step\\)"):
+    with pytest.raises(ReplayTooLargeError, match=f"\\({4 + BYTES_BESIDE + 2 * 18} bytes a step\\)"):
         UniformReplay(1_000, 1, (1,), torch.float32, num_actions=18)
 
 

@@ -46,7 +46,8 @@ class World:
                     reward=((env * 7 + len(self.episodes[env]) * 3 + len(episode) ** 2) % 11) - 4.75,
                     terminal=not cut and (terminated or (lost and not ends)),
                     end=ends or cut,
-                    mask=rng.random(ACTIONS) < 0.5,
+                    mask=episode[-1].next_mask if episode else rng.random(ACTIONS) < 0.5,
+                    next_mask=rng.random(ACTIONS) < 0.5,
                     obs=self.observation(env, len(episode), row),
                     next_obs=self.observation(env, len(episode) + 1, row + 1),
                 )
@@ -76,7 +77,7 @@ class World:
         whole = {k: np.stack([getattr(s, k) for s in steps]) for k in ("obs", "action", "terminal", "next_obs")}
         whole["reward"] = np.array([s.reward for s in steps], np.float32)
         whole["episode_end"] = np.array([s.end and (row, env) not in self.cuts for env, s in enumerate(steps)])
-        return whole | {"next_mask": np.stack([s.mask for s in steps])}
+        return whole | {name: np.stack([getattr(s, name) for s in steps]) for name in ("mask", "next_mask")}
 
     def play(self, replay, stop):
         """Add rows up to `stop`, with cuts."""
@@ -94,7 +95,7 @@ class World:
         names = {"action": np.int64, "next_action": np.int64, "reward": np.float64, "discount": np.float64}
         truth = {name: np.zeros(shape, dtype) for name, dtype in names.items()}
         truth |= {name: np.zeros((*shape, *like.shape), like.dtype) for name in ("obs", "next_obs")}
-        truth["next_mask"] = np.zeros((*shape, ACTIONS), bool)
+        truth |= {name: np.zeros((*shape, ACTIONS), bool) for name in ("mask", "next_mask")}
         for env, episodes in enumerate(self.episodes):
             for episode in episodes:
                 for t, start in enumerate(episode):
@@ -112,7 +113,8 @@ class World:
                         "discount": 0.0 if step.terminal else factor,
                         "next_obs": step.next_obs,
                         "next_action": episode[after].action if after < len(episode) else -1,
-                        "next_mask": step.mask,
+                        "mask": start.mask,
+                        "next_mask": step.next_mask,
                     }
                     for name, value in last.items():
                         truth[name][start.row, env] = value
@@ -136,7 +138,7 @@ def make_replay(world, n=1, rows=T, seed=0):
 
 def check_batch(batch, indices, truth):
     at = indices.row.numpy(), indices.env.numpy()
-    for name in ("obs", "action", "next_obs", "next_action", "next_mask"):
+    for name in ("obs", "action", "next_obs", "next_action", "mask", "next_mask"):
         np.testing.assert_array_equal(getattr(batch, name).numpy(), truth[name][at], err_msg=name)
     for name in ("reward", "discount"):  # both are made in float64 and rounded once: one ulp of float32
         np.testing.assert_allclose(getattr(batch, name).numpy(), truth[name][at], rtol=1.2e-7, atol=1e-12, err_msg=name)
@@ -197,7 +199,7 @@ def test_truth_by_hand():
     assert batch.discount.tolist() == [0, 0, 1 / 4, 1 / 2, 0, 0, 1 / 8, 1 / 8]
     assert batch.next_obs[:, 0].tolist() == [2, 2, 4, 4, 12, 12, 23, 24]
     assert batch.next_action.tolist() == [2, 2, -1, -1, -1, -1, 9, 10]
-    assert batch.next_mask is None
+    assert batch.next_mask is batch.mask is None
 
 
 @pytest.mark.parametrize(("kind", "rows", "n", "first", "stop"), [
@@ -253,8 +255,10 @@ def test_missing_masks_allow_everything():
     one, no = np.ones((1, 1), np.float32), np.zeros(1, bool)
     for row in range(12):
         mask = np.array([[False, True]]) if row < 6 else None
-        replay.add(one, np.zeros(1, int), one[0], no, no, one, mask)
-    assert replay.sample(50)[0].next_mask.all()
+        replay.add(one, np.zeros(1, int), one[0], no, no, one, mask, mask)
+    batch = replay.sample(50)[0]
+    assert batch.next_mask.all()
+    assert batch.mask.all()
 
 
 # Observations that are no stacks, or cease to be: kept whole from there on, with nothing lost that could be rebuilt.

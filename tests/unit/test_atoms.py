@@ -105,7 +105,7 @@ def test_the_soft_value_of_bin_heads(encoding, bootstrap, seed, shifted):
         values = head(3 * torch.randn(6, 3))
     policy, offset = torch.rand(6, 4).softmax(-1), torch.randn(6, 4) if shifted else None
     average = values.average(policy, offset)
-    assert average.values.shape == (6, 4 if bootstrap == "mean" else 4 * 11)
+    assert average.values.shape == (6, 1 if bootstrap == "mean" else 4 * 11)
     expected = (policy * (values.mean() + (offset if shifted else 0))).sum(-1)
     torch.testing.assert_close(average.mean(), expected, atol=TOLERANCE, rtol=0)
 
