@@ -58,7 +58,7 @@ class DQN:
             device=self.device if config.replay.device == "same" else config.replay.device,
             seed=child_seed(config.seed, "replay"),
         )
-        self.exploration = EpsilonGreedy(config.exploration, child_seed(config.seed, "exploration"))
+        self.exploration = EpsilonGreedy(config.exploration, child_seed(config.seed, "exploration"), self.device)
         self.reward_scale = RewardScale(self.num_envs, agent.gamma) if agent.normalize_reward else None
         self.value_bias = ValueBias(self.num_envs, agent.gamma)
         self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
@@ -69,7 +69,8 @@ class DQN:
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"), torch.inference_mode():
-            q_values = self.online(torch.from_numpy(obs).to(self.device)).mean().cpu().numpy()
+            noise = self.online.head.noise(self.exploration.generator)
+            q_values = self.online(torch.from_numpy(obs).to(self.device), noise).mean().cpu().numpy()
             if mask is not None:
                 q_values = np.where(mask, q_values, -np.inf)
             self.predicted = q_values.max(-1)

@@ -1,8 +1,9 @@
-"""Epsilon-greedy exploration, with a schedule that is a function of the stored step."""
+"""Epsilon-greedy exploration, with a schedule that is a function of the stored step; and the noise of noisy layers."""
 
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.config import ExplorationConfig
 
@@ -13,11 +14,15 @@ def linear_schedule(step: int, start: float, end: float, duration: int) -> float
 
 
 class EpsilonGreedy:
-    """With probability epsilon a random legal action instead of the greedy one, drawn for each environment alone."""
+    """With probability epsilon a random legal action instead of the greedy one, drawn for each environment alone.
 
-    def __init__(self, config: ExplorationConfig, seed: int):
+    `generator`, on the device of the networks, is for the noise with which a noisy output layer acts.
+    """
+
+    def __init__(self, config: ExplorationConfig, seed: int, device: torch.device | str = "cpu"):
         self.config = config
         self.rng = np.random.default_rng(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
 
     def epsilon(self, step: int) -> float:
         return linear_schedule(step, self.config.epsilon_start, self.config.epsilon_end, self.config.epsilon_steps)
@@ -30,10 +35,11 @@ class EpsilonGreedy:
         return np.where(exploring, random_actions(self.rng, len(action), num_actions, mask), action)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rng": self.rng.bit_generator.state}
+        return {"rng": self.rng.bit_generator.state, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rng.bit_generator.state = state["rng"]
+        self.generator.set_state(state["generator"].cpu())
 
 
 def random_actions(rng: np.random.Generator, num_envs: int, num_actions: int, mask: np.ndarray | None) -> np.ndarray:

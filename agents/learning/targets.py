@@ -1,6 +1,7 @@
 """Target rules: what the prediction is trained towards. No rule mentions a head.
 
-A rule maps (online network, target network, batch, draws for the target's prediction) to Atoms [B, K].
+A rule maps (online network, target network, batch, draws) to Atoms [B, K]. The draws are those of the target's
+prediction; those under "choice" are noise for the online network where it chooses the action.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import torch
 from agents.learning.batch import Batch
 from agents.networks.qnetwork import QNetwork, greedy
 from value_heads import ActionValues, Atoms, Draws
+from value_heads.base import of_part
 
 TargetRule = Callable[[QNetwork, QNetwork, Batch, Draws | None], Atoms]
 
@@ -27,7 +29,7 @@ def q_learning(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | 
 
 def double_q_learning(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | None) -> Atoms:
     """r + discount * Z_target(s', argmax_a Q_online(s', a)). Source: van Hasselt et al. 2016."""
-    action = greedy(online(batch.next_obs).mean(), batch.next_mask)
+    action = greedy(online(batch.next_obs, of_part("choice", draws)).mean(), batch.next_mask)
     return backup(target(batch.next_obs, draws), action, batch)
 
 
