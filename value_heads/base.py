@@ -161,7 +161,7 @@ class ValueHead(nn.Module, ABC):
         return self.noise(generator)
 
     def noise(self, generator: torch.Generator) -> Draws:
-        """Random numbers of the output layer alone: for a pass that chooses actions and is otherwise as without draws."""
+        """Random numbers of the output layer alone, for a pass that chooses actions."""
         return self.output.draw(generator)
 
 

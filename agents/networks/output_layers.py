@@ -46,7 +46,8 @@ class NoisyLinear(nn.Module):
         e_in, e_out = noise.split(self.sizes)
         bias = self.bias + self.bias_sigma * e_out
         if x.shape[:-1].numel() <= self.FEW_ROWS:
-            return nn.functional.linear(x, self.weight, bias) + nn.functional.linear(x * e_in, self.weight_sigma) * e_out
+            noisy_part = nn.functional.linear(x * e_in, self.weight_sigma) * e_out
+            return nn.functional.linear(x, self.weight, bias) + noisy_part
         return nn.functional.linear(x, self.weight + self.weight_sigma * torch.outer(e_out, e_in), bias)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from agents.config import ExplorationConfig
@@ -56,7 +57,9 @@ def test_it_goes_on_from_its_state():
     straight, resumed = EpsilonGreedy(CONFIG, 5), EpsilonGreedy(CONFIG, 6)
     greedy = np.zeros(64, np.int64)
     straight.explore(greedy, 0.5, 4, None)
+    torch.randn(3, generator=straight.generator)
     resumed.load_state_dict(straight.state_dict())
+    assert torch.equal(torch.randn(3, generator=straight.generator), torch.randn(3, generator=resumed.generator))
     for epsilon in (0.5, 0.01, 1.0):
         assert (straight.explore(greedy, epsilon, 4, None) == resumed.explore(greedy, epsilon, 4, None)).all()
 

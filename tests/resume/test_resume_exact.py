@@ -61,6 +61,17 @@ def once(tmp_path_factory):
 CASES = {
     "c51, CartPole, 3 environments": ("CartPole-v1", {"head.name": "c51", "env.num_envs": 3}),
     "iqn draws": ("catch", {"head.name": "iqn"}),
+    "noisy dueling, iqn, double": (
+        "catch",
+        {
+            "head.name": "iqn",
+            "output_layer.name": "noisy_dueling",
+            "output_layer.hidden": 8,
+            "agent.target_rule": "double_q_learning",
+            "exploration.epsilon_start": 0.1,
+        },
+    ),
+    "noisy, hl_gauss": ("catch", {"output_layer.name": "noisy", "exploration.epsilon_start": 0.0}),
     "quantile, soft target, time limit": (
         "CartPole-v1",
         {
