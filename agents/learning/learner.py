@@ -81,6 +81,7 @@ class Learner:
     def update(self, batch: Batch) -> Update:
         """One optimiser step, without a host synchronisation."""
         size = len(batch.action)
+        self.online.torso.before_update()
         draws = self.online.head.draw(size, self.generator, bootstrap=False) or None
         target_draws = self.target_draws(size)
         self.optimizer.zero_grad(set_to_none=True)
