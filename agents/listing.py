@@ -6,6 +6,7 @@ from typing import Any
 
 import envs
 from agents import AGENTS
+from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS
 from agents.presets import PRESETS, preset_names
 from value_heads import ENCODINGS, HEADS, LOSSES, head_options
@@ -22,7 +23,8 @@ def listing(what: str) -> list[str]:
         return names(AGENTS, "classyq.agents")
     if what == "envs":
         return envs.list_envs()
-    registry: dict[str, Any] = {"encodings": ENCODINGS, "losses": LOSSES, "torsos": TORSOS}[what]
+    registries = {"encodings": ENCODINGS, "losses": LOSSES, "torsos": TORSOS, "output_layers": OUTPUT_LAYERS}
+    registry: dict[str, Any] = registries[what]
     return [f"{n:14s} {first_line(registry.get(n))}" for n in names(registry, f"classyq.{what}")]
 
 
