@@ -56,6 +56,7 @@ class Agent(ABC):
         self.exploration = KINDS["exploration"].find(config.exploration.name)(
             self.num_envs, child_seed(config.seed, "exploration"), **config.exploration.options()
         )
+        self.generator = torch.Generator(self.device).manual_seed(child_seed(config.seed, "noise"))  # of acting
         self.reward_scale = RewardScale(self.num_envs, gamma) if config.agent.normalize_reward else None
         self.value_bias = ValueBias(self.num_envs, gamma)
         self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
@@ -78,7 +79,8 @@ class Agent(ABC):
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"), torch.inference_mode():
-            q_values = self.online(torch.from_numpy(obs).to(self.device)).mean().cpu().numpy()
+            noise = self.online.head.noise(self.generator)
+            q_values = self.online(torch.from_numpy(obs).to(self.device), noise).mean().cpu().numpy()
             if mask is not None:
                 q_values = np.where(mask, q_values, -np.inf)
             self.predicted = q_values.max(-1)
@@ -154,6 +156,7 @@ class Agent(ABC):
         return {
             "learner": self.learner.state_dict(),
             "exploration": self.exploration.state_dict(),
+            "generator": self.generator.get_state(),
             "reward_scale": self.reward_scale and self.reward_scale.state_dict(),
             "value_bias": self.value_bias.state_dict(),
             "step": self.step,
@@ -166,6 +169,7 @@ class Agent(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"])
         self.exploration.load_state_dict(state["exploration"])
+        self.generator.set_state(state["generator"].cpu())
         if self.reward_scale is not None:
             self.reward_scale.load_state_dict(state["reward_scale"])
         self.value_bias.load_state_dict(state["value_bias"])

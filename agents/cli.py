@@ -26,7 +26,7 @@ app.add_typer(runs_app, name="runs")
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run's directory, or `last`")]
 Root = Annotated[Path, typer.Option(help="where runs are")]
 
-SHORT = {"env": "env.id", "head": "head.name", "torso": "torso.name", "agent": "agent.name"}
+SHORT = {"env": "env.id"} | {key: f"{key}.name" for key in ("head", "torso", "output_layer", "agent")}
 
 
 class Listed(StrEnum):
@@ -58,6 +58,9 @@ def train(
     env: Annotated[str | None, typer.Option(help="gymnasium id, package.module:Name, or ./file.py:Class")] = None,
     head: Annotated[str | None, typer.Option(help="value head, see `classyq list heads`")] = None,
     torso: Annotated[str | None, typer.Option(help="encoder, see `classyq list torsos`")] = None,
+    output_layer: Annotated[
+        str | None, typer.Option("--output_layer", help="last layers, see `classyq list output_layers`")
+    ] = None,
     agent: Annotated[str | None, typer.Option(help="agent, see `classyq list agents`")] = None,
     support: Annotated[str | None, typer.Option(help="range of returns: auto, or v_min,v_max")] = None,
     steps: Annotated[int | None, typer.Option(help="environment steps in all")] = None,
@@ -82,7 +85,8 @@ def train(
     from agents.running.runs import new_run_dir, resolve_run
     from agents.tables import ConfigError
 
-    given = {"env": env, "head": head, "torso": torso, "agent": agent, "steps": steps, "seed": seed, "device": device}
+    given = {"env": env, "head": head, "torso": torso, "output_layer": output_layer, "agent": agent}
+    given |= {"steps": steps, "seed": seed, "device": device}
     overrides = {SHORT.get(k, k): v for k, v in given.items() if v is not None} | ctx.obj
     if support is not None:
         overrides["env.support"] = parse_value(support)

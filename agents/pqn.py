@@ -64,7 +64,7 @@ class PQN(Agent):
             max_grad_norm=agent.max_grad_norm,
             seed=child_seed(config.seed, "learner"),
         )
-        self.generator = torch.Generator().manual_seed(child_seed(config.seed, "minibatches"))
+        self.shuffling = torch.Generator().manual_seed(child_seed(config.seed, "minibatches"))
         self.rollout: list[dict[str, Tensor]] = []  # by step: what `store` made of it, [N, ...] each
 
     def store(self, t: Transition, reward: np.ndarray) -> None:
@@ -102,7 +102,7 @@ class PQN(Agent):
             self.learner.set_lr(self.settings.lr * max(0.0, 1 - self.step / self.config.steps))
         with self.stopwatch("learn"):
             for _ in range(self.settings.num_epochs):
-                order = torch.randperm(len(batch.action), generator=self.generator).to(self.device)
+                order = torch.randperm(len(batch.action), generator=self.shuffling).to(self.device)
                 for rows in order.chunk(self.settings.num_minibatches):
                     self.last_update = self.learner.update(batch.take(rows))
 
@@ -143,9 +143,9 @@ class PQN(Agent):
             self.rollout[-1]["final_value"][env] = value
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "rollout": self.rollout, "generator": self.generator.get_state()}
+        return {**super().state_dict(), "rollout": self.rollout, "shuffling": self.shuffling.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.rollout = [{name: value.to(self.device) for name, value in step.items()} for step in state["rollout"]]
-        self.generator.set_state(state["generator"].cpu())
+        self.shuffling.set_state(state["shuffling"].cpu())

@@ -12,7 +12,18 @@ import torch
 from torch import Tensor, nn
 
 Draws = Mapping[str, Tensor]
-"""Random numbers of one update, by name: drawn by the learner, so that no head owns a generator."""
+"""Random numbers of one forward pass, by name: drawn by the learner or agent, so that no head owns a generator."""
+
+
+def in_part(part: str, draws: Draws) -> dict[str, Tensor]:
+    """`draws` as those of one part among several: {"noise": ...} -> {"part.noise": ...}."""
+    return {f"{part}.{name}": value for name, value in draws.items()}
+
+
+def of_part(part: str, draws: Draws | None) -> dict[str, Tensor]:
+    """What `in_part` put into `draws`, under the names that it had."""
+    start = f"{part}."
+    return {name[len(start) :]: value for name, value in (draws or {}).items() if name.startswith(start)}
 
 
 class Support(NamedTuple):
@@ -125,51 +136,83 @@ class ActionValues(ABC):
             )
 
 
-class ValueHead(nn.Module, ABC):
-    """Everything after the torso: features [B, F] -> ActionValues."""
-
-    @abstractmethod
-    def forward(self, features: Tensor, draws: Draws | None = None) -> ActionValues:
-        """`draws` are this head's random numbers for one update; without them it is deterministic."""
-
-    def draw(self, batch_size: int, generator: torch.Generator, *, bootstrap: bool) -> Draws:
-        """Random numbers for one forward pass of a batch; `bootstrap` says that its result forms targets."""
-        return {}
-
-
 class Output(nn.Module, ABC):
     """The last layers: features [..., F] -> [..., A, D]."""
 
     @abstractmethod
-    def forward(self, features: Tensor) -> Tensor: ...
+    def forward(self, features: Tensor, draws: Draws | None = None) -> Tensor:
+        """`draws` are as `draw` makes them, perhaps among others; without them it is deterministic."""
 
     @abstractmethod
     def init_bias(self, outputs: Tensor) -> None:
         """Let every action start at `outputs` [D], up to the random weights."""
+
+    def draw(self, generator: torch.Generator) -> Draws:
+        """Random numbers for one forward pass; a batch shares them."""
+        return {}
 
 
 OutputLayer = Callable[[int, int, int], Output]
 """What builds them: (in_features, num_actions, num_outputs) -> Output."""
 
 
+class ValueHead(nn.Module, ABC):
+    """Everything after the torso: features [B, F] -> ActionValues."""
+
+    output: Output
+
+    @abstractmethod
+    def forward(self, features: Tensor, draws: Draws | None = None) -> ActionValues:
+        """`draws` are random numbers of `draw` or `noise`; without them it is deterministic."""
+
+    def draw(self, batch_size: int, generator: torch.Generator, *, bootstrap: bool) -> Draws:
+        """Random numbers for one forward pass of a batch; `bootstrap` says that its result forms targets."""
+        return self.noise(generator)
+
+    def noise(self, generator: torch.Generator) -> Draws:
+        """Random numbers of the output layer alone, for a pass that chooses actions."""
+        return self.output.draw(generator)
+
+
 class LinearOutput(Output):
-    """Linear map from features to actions x outputs, after one optional hidden layer.
+    """Linear map from features to actions x outputs, after one optional hidden layer with ReLU.
 
     [..., F] -> [..., A, D]. The hidden layer is here and not in the torso because other output layers
     (dueling) have one in each stream.
+
+    Args:
+        hidden: width of the hidden layer.
+        layer_norm: normalise the hidden layer before its ReLU.
     """
 
-    def __init__(self, in_features: int, num_actions: int, num_outputs: int, *, hidden: int | None = None):
+    def __init__(
+        self,
+        in_features: int,
+        num_actions: int,
+        num_outputs: int,
+        *,
+        hidden: int | None = None,
+        layer_norm: bool = False,
+    ):
         super().__init__()
         self.shape = (num_actions, num_outputs)
         self.hidden = nn.Linear(in_features, hidden) if hidden else None
+        self.norm = hidden_norm(hidden) if layer_norm else None
         self.last = nn.Linear(hidden or in_features, num_actions * num_outputs)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, draws: Draws | None = None) -> Tensor:
         if self.hidden is not None:
-            features = torch.relu(self.hidden(features))
+            features = self.hidden(features)
+            features = torch.relu(features if self.norm is None else self.norm(features))
         return self.last(features).unflatten(-1, self.shape)
 
     @torch.no_grad()
     def init_bias(self, outputs: Tensor) -> None:
         self.last.bias.copy_(outputs.repeat(self.shape[0]))
+
+
+def hidden_norm(hidden: int | None) -> nn.LayerNorm:
+    """The normalisation of a hidden layer, which must be there."""
+    if not hidden:
+        raise ValueError(f"layer_norm is for the hidden layer of the output layer, and hidden is {hidden}: give both")
+    return nn.LayerNorm(hidden)

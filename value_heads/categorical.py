@@ -188,7 +188,7 @@ class CategoricalHead(ValueHead):
         self.output.init_bias(self.criterion.logits(spread_around(zero, self.encoding.grid)).float())
 
     def forward(self, features: Tensor, draws: Draws | None = None) -> CategoricalValues:
-        logits = self.output(features).float()
+        logits = self.output(features, draws).float()
         return self.values_class(logits, self.encoding, self.criterion, self.bootstrap, draws)
 
 

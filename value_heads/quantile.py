@@ -125,13 +125,13 @@ class QuantileHead(ValueHead):
         self.output = output_layer(in_features, num_actions, num_quantiles)
 
     def forward(self, features: Tensor, draws: Draws | None = None) -> QuantileValues:
-        return QuantileValues(self.output(features).float(), self.taus, self.kappa)
+        return QuantileValues(self.output(features, draws).float(), self.taus, self.kappa)
 
 
 class IQNHead(ValueHead):
     """Implicit quantiles: Z_tau = f(features * relu(W cos(pi i tau) + b)), i = 0 .. num_cosines - 1.
 
-    An update draws fractions from U(0, 1). Without draws (acting, and choosing the action of a double-Q target)
+    An update draws fractions from U(0, 1). Without them (acting, and choosing the action of a double-Q target)
     the midpoints of `num_acting_taus` equal masses are used, so that acting is deterministic; the paper
     samples there too. Source: Dabney et al. 2018b, eq. 4 and s. 3.1; N = N' = 64, K = 32 and 64 cosines as in
     Dopamine.
@@ -170,13 +170,14 @@ class IQNHead(ValueHead):
 
     def draw(self, batch_size: int, generator: torch.Generator, *, bootstrap: bool) -> Draws:
         num_taus = self.num_target_taus if bootstrap else self.num_taus
-        return {"taus": torch.rand(batch_size, num_taus, generator=generator, device=generator.device)}
+        taus = torch.rand(batch_size, num_taus, generator=generator, device=generator.device)
+        return {"taus": taus, **self.noise(generator)}
 
     def forward(self, features: Tensor, draws: Draws | None = None) -> QuantileValues:
-        taus = self.acting_taus.expand(len(features), -1) if draws is None else draws["taus"]
+        taus = (draws or {}).get("taus", self.acting_taus.expand(len(features), -1))
         cosines = torch.cos(taus.unsqueeze(-1) * self.frequencies)  # [B, N, num_cosines]
         embedded = torch.relu(self.embedding(cosines)) * features.unsqueeze(-2)  # [B, N, F]
-        return QuantileValues(self.output(embedded).squeeze(-1).transpose(-1, -2).float(), taus, self.kappa)
+        return QuantileValues(self.output(embedded, draws).squeeze(-1).transpose(-1, -2).float(), taus, self.kappa)
 
 
 def check_positive(**counts: int) -> None:

@@ -65,4 +65,4 @@ class ScalarHead(ValueHead):
         self.output = output_layer(in_features, num_actions, 1)
 
     def forward(self, features: Tensor, draws: Draws | None = None) -> ScalarValues:
-        return ScalarValues(self.output(features).float(), self.transform, self.kappa)
+        return ScalarValues(self.output(features, draws).float(), self.transform, self.kappa)

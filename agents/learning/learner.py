@@ -13,6 +13,7 @@ from agents.learning.regularizers import Context, Regularizer
 from agents.learning.targets import TargetRule
 from agents.networks.qnetwork import QNetwork
 from value_heads import ActionValues, Atoms, Draws
+from value_heads.base import in_part
 
 
 class Update(NamedTuple):
@@ -72,7 +73,7 @@ class Learner:
         regularizers: terms that are added to the loss, by the name under which they are shown.
         max_grad_norm: the gradient's norm is clipped to this, if given.
         target_every_updates, target_tau: every so many updates, target += tau (online - target); tau = 1 copies.
-        seed: of the generator of the heads' random numbers.
+        seed: of the generator of the random numbers of heads and output layers.
     """
 
     def __init__(
@@ -103,8 +104,9 @@ class Learner:
     def update(self, batch: Batch) -> Update:
         """One optimiser step, without a host synchronisation."""
         size = len(batch.action)
+        self.online.torso.before_update()
         draws = self.online.head.draw(size, self.generator, bootstrap=False) or None
-        target_draws = self.online.head.draw(size, self.generator, bootstrap=True) or None
+        target_draws = self.target_draws(size)
         self.optimizer.zero_grad(set_to_none=True)
         update = self.td_loss(batch, draws, target_draws)
         update.loss.backward()
@@ -115,6 +117,12 @@ class Learner:
         if self.num_updates % self.target_every_updates == 0:
             self.sync_target()
         return update
+
+    def target_draws(self, size: int) -> Draws | None:
+        """Random numbers for the target's prediction, and under "choice" noise for the online network's actions."""
+        head = self.online.head
+        choice = in_part("choice", head.noise(self.generator))
+        return {**head.draw(size, self.generator, bootstrap=True), **choice} or None
 
     @torch.no_grad()
     def sync_target(self) -> None:

@@ -1,7 +1,8 @@
 """Target rules: what the prediction is trained towards. No rule mentions a head.
 
-A rule maps (online network, target network, batch, draws for the target's prediction) to Atoms [B, K]; its options are
-keyword-only, and bound before a learner gets it. Illegal actions are never an argmax and never have mass.
+A rule maps (online network, target network, batch, draws) to Atoms [B, K]; its options are keyword-only, and bound
+before a learner gets it. The draws are those of the target's prediction; those under "choice" are noise for the online
+network where it chooses the action. Illegal actions are never an argmax and never have mass.
 Dimensions: B batch, A actions, K atoms.
 """
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 from agents.learning.batch import Batch
 from agents.networks.qnetwork import QNetwork, greedy
 from value_heads import ActionValues, Atoms, Draws
+from value_heads.base import of_part
 
 TargetRule = Callable[[QNetwork, QNetwork, Batch, Draws | None], Atoms]
 
@@ -36,7 +38,7 @@ def q_learning(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | 
 
 def double_q_learning(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | None) -> Atoms:
     """r + discount * Z_target(s', argmax_a Q_online(s', a)). Source: van Hasselt et al. 2016."""
-    action = greedy(online(batch.next_obs).mean(), batch.next_mask)
+    action = greedy(online(batch.next_obs, of_part("choice", draws)).mean(), batch.next_mask)
     return backup(target(batch.next_obs, draws), action, batch)
 
 

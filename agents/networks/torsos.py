@@ -1,26 +1,21 @@
-"""Torsos: observations [B, *shape] -> features [B, F]. They end at the flattened encoder output.
+"""Torsos by name: observations [B, *shape] -> features [B, F]. They end at the flattened encoder output.
 
 The hidden layer before the action values belongs to the output layer, because dueling has one per stream.
 """
 
 import itertools
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-
-class Torso(nn.Module, ABC):
-    """An encoder of observations; `out_features` is the width F of what it returns."""
-
-    out_features: int
-
-    @abstractmethod
-    def forward(self, obs: Tensor) -> Tensor:
-        """Float observations [B, *shape] -> features [B, F]."""
+from agents.networks.base import Torso
+from agents.networks.hadamax import HadamaxCNN
+from agents.networks.impala import ImpalaCNN
+from agents.networks.nature import NatureCNN
+from agents.networks.resnet import ResNet
+from agents.networks.soft_moe import SoftMoECNN
 
 
 class MLP(Torso):
@@ -77,59 +72,15 @@ class SmallCNN(Torso):
         return self.layers(obs)
 
 
-class NatureCNN(Torso):
-    """Three convolutions with ReLU: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, on images [C, H, W].
-
-    From 84x84 it makes 3136 features with padding `valid`, as in Mnih et al. 2015, and 7744 with `same`, as in
-    Dopamine. The 512 units that follow there are the hidden layer of the output layer. Weights and images lie with
-    channels last, which is faster on a CPU (LOG.md).
-
-    Args:
-        padding: `valid` has none; `same` pads with zeros to ceil(size / stride) outputs, more at the end where odd.
-    """
-
-    LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # filters, size, stride
-
-    def __init__(self, obs_shape: Sequence[int], *, padding: Literal["valid", "same"] = "valid"):
-        super().__init__()
-        if len(obs_shape) != 3:
-            raise ValueError(
-                f"torso 'nature' wants images [C, H, W], got observations {tuple(obs_shape)} "
-                "(torso 'cnn' takes [H, W] and small ones, 'mlp' any shape)"
-            )
-        if padding not in ("valid", "same"):
-            raise ValueError(f"padding is {padding!r}, wanted 'valid' or 'same'")
-        channels, *size = obs_shape
-        layers: list[nn.Module] = []
-        for filters, kernel, stride in self.LAYERS:
-            if padding == "same":
-                (top, bottom), (left, right) = (same_padding(n, kernel, stride) for n in size)
-                layers.append(nn.ZeroPad2d((left, right, top, bottom)))
-                size = [math.ceil(n / stride) for n in size]
-            else:
-                size = [(n - kernel) // stride + 1 for n in size]
-            if min(size) < 1:
-                raise ValueError(
-                    f"observations {tuple(obs_shape)} are too small for torso 'nature', which wants 36x36 at least "
-                    "without padding (torso 'cnn' takes small ones)"
-                )
-            layers += [nn.Conv2d(channels, filters, kernel, stride), nn.ReLU()]
-            channels = filters
-        self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.layers.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.out_features = channels * math.prod(size)
-
-    def forward(self, obs: Tensor) -> Tensor:
-        return self.layers(obs.contiguous(memory_format=torch.channels_last))
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros (before, after) so that a convolution gives ceil(size / stride) outputs."""
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
-TORSOS: dict[str, type[Torso]] = {"mlp": MLP, "cnn": SmallCNN, "nature": NatureCNN}
+TORSOS: dict[str, type[Torso]] = {
+    "mlp": MLP,
+    "cnn": SmallCNN,
+    "nature": NatureCNN,
+    "impala": ImpalaCNN,
+    "hadamax": HadamaxCNN,
+    "soft_moe": SoftMoECNN,
+    "resnet": ResNet,
+}
 
 
 def default_torso(obs_shape: Sequence[int]) -> str:

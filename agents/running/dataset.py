@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from agents.replay.uniform import UniformReplay
-from agents.running.checkpoint import CheckpointError, Checkpointer, found
+from agents.running.checkpoint import Checkpointer, CheckpointError, found
 from agents.running.metrics import write_whole
 from agents.tables import ConfigError
 

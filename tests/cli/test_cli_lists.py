@@ -10,6 +10,7 @@ import gymnasium
 import pytest
 
 from agents import AGENTS
+from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS
 from agents.presets import preset_names
 from envs import ENVS
@@ -20,6 +21,7 @@ REGISTRIES = {
     "encodings": ENCODINGS,
     "losses": LOSSES,
     "torsos": TORSOS,
+    "output_layers": OUTPUT_LAYERS,
     "agents": AGENTS,
     "envs": [*ENVS, *gymnasium.registry],
     "presets": preset_names(),

@@ -61,6 +61,17 @@ def once(tmp_path_factory):
 CASES = {
     "c51, CartPole, 3 environments": ("CartPole-v1", {"head.name": "c51", "env.num_envs": 3}),
     "iqn draws": ("catch", {"head.name": "iqn"}),
+    "noisy dueling, iqn, double": (
+        "catch",
+        {
+            "head.name": "iqn",
+            "output_layer.name": "noisy_dueling",
+            "output_layer.hidden": 8,
+            "agent.target_rule": "double_q_learning",
+            "exploration.epsilon_start": 0.1,
+        },
+    ),
+    "noisy, hl_gauss": ("catch", {"output_layer.name": "noisy", "exploration.epsilon_start": 0.0}),
     "quantile, soft target, time limit": (
         "CartPole-v1",
         {
@@ -80,6 +91,17 @@ CASES = {
         {"agent.reward_clip": 0.5, "agent.max_grad_norm": 0.1, "target_rule": "double_q_learning"},
     ),
     "action masks": (f"{WORLDS}:Masked", {"env.num_envs": 2}),
+    "spectral norm, sync by halves": (
+        f"{WORLDS}:Pictures",
+        {
+            "env.frame_stack": 3,
+            "torso": {"name": "impala", "spectral_norm": True},
+            "output_layer.name": "dueling",
+            "output_layer.hidden": 8,
+            "agent.target_tau": 0.5,
+            "agent.replay_ratio": 0.1,
+        },
+    ),
     "stacked pictures": (f"{WORLDS}:Pictures", {"env.frame_stack": 3, "env.num_envs": 2}),
     "evaluated with epsilon": ("catch", {"evaluation.epsilon": 0.3}),
 }

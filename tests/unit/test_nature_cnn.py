@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from agents.networks.torsos import NatureCNN, default_torso, same_padding
+from agents.networks.base import same_padding
+from agents.networks.nature import NatureCNN
+from agents.networks.torsos import default_torso
 
 ATARI = (4, 84, 84)
 

@@ -1,0 +1,68 @@
+"""What all torsos share: observations [B, *shape] -> features [B, F]."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Torso(nn.Module, ABC):
+    """An encoder of observations; `out_features` is the width F of what it returns."""
+
+    out_features: int
+
+    @abstractmethod
+    def forward(self, obs: Tensor) -> Tensor:
+        """Float observations [B, *shape] -> features [B, F]."""
+
+    def before_update(self) -> None:
+        """Change what changes with every update and never while acting; the learner calls it before each update."""
+
+
+class ImageTorso(Torso):
+    """A torso for images [C, H, W]: its features are flattened maps [C', H', W'].
+
+    Weights and images lie with channels last, which is faster on a CPU (LOG.md). A subclass builds its layers and
+    calls `measure` at the end.
+    """
+
+    map_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def encode(self, obs: Tensor) -> Tensor:
+        """Float images [B, C, H, W] -> maps [B, C', H', W']."""
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.encode(obs.contiguous(memory_format=torch.channels_last)).flatten(1)
+
+    @torch.no_grad()
+    def measure(self, obs_shape: Sequence[int]) -> None:
+        """Find out the shape of the maps."""
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        _, channels, height, width = self.encode(torch.zeros(1, *obs_shape)).shape
+        self.map_shape = (channels, height, width)
+        self.out_features = math.prod(self.map_shape)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation of the channels of each pixel, [B, C, H, W], as flax's `LayerNorm` does it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+def check_image(torso: str, obs_shape: Sequence[int]) -> None:
+    """Refuse what is not [C, H, W]; images [H, W, C] are told by their having more rows than columns and channels."""
+    if len(obs_shape) != 3 or obs_shape[0] > min(obs_shape[1:]):
+        raise ValueError(
+            f"torso {torso!r} wants images [C, H, W] with no more channels than rows and columns, "
+            f"got observations {tuple(obs_shape)} (torso 'cnn' takes [H, W] and [H, W, C], 'mlp' any shape)"
+        )
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros (before, after) so that a convolution gives ceil(size / stride) outputs."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
