@@ -121,8 +121,8 @@ class DQN:
             if self.replay.device != self.device:
                 batch = batch.to(self.device)
         with self.stopwatch("learn"):
-            self.last_update = self.learner.update(batch)
-            self.replay.update_priorities(indices, self.last_update.td_error)
+            self.last_update = update = self.learner.update(batch)
+            self.replay.update_priorities(indices, update.td_error, update.losses)
 
     def metrics(self) -> dict[str, float]:
         """Scalars by TensorBoard tag, from the last update. The one place that waits for the device."""
@@ -133,7 +133,7 @@ class DQN:
         }
         if self.reward_scale is not None:
             scalars["replay/reward_scale"] = self.reward_scale.factor()
-        return scalars | self.value_bias.pop() | self.update_metrics()
+        return scalars | self.replay.metrics() | self.value_bias.pop() | self.update_metrics()
 
     def update_metrics(self) -> dict[str, float]:
         """The part of `metrics` that is from the last update."""
