@@ -139,7 +139,7 @@ class PrioritizedReplay(UniformReplay):
     def probability(self, indices: Indices) -> Tensor:
         """P(i) [B], float64, of transitions that can be sampled."""
         by_priority = self.tree.weights[self.leaf(indices)] / self.tree.total()
-        return torch.lerp(by_priority, torch.full_like(by_priority, 1 / len(self)), self.uniform_mix)
+        return by_priority.mul_(1 - self.uniform_mix).add_(self.uniform_mix / len(self))
 
     def importance_weights(self, probability: Tensor) -> Tensor:
         """(min_j P(j) / P(i))**beta [B], float32, of the batch's P [B]."""

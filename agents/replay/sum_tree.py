@@ -9,19 +9,16 @@ import torch
 from torch import Tensor
 
 FAN_OUT = 32
-"""Children of a node, F: a million leaves (32**4) are four steps deep. A power of two, for `pairwise_sum`."""
+"""Children of a node, F: a million leaves (32**4) are four steps deep."""
 
 
-def pairwise_sum(values: Tensor) -> Tensor:
-    """Sums [...] over the last dimension, of a power of two, by halving: (v_0 + v_h) + ... with h = half of it.
+def row_sum(values: Tensor) -> Tensor:
+    """Sums [...] over the last dimension, added up from the first to the last on a CPU.
 
-    Only element-wise additions, whose result does not depend on how many other sums are made beside it, on threads or
-    on the device: a sum is a function of what is summed, to the bit, which `torch.sum` does not promise.
+    So a sum there is a function of what is summed, to the bit, whatever is summed beside it. `torch.sum` does not say
+    in which order it adds.
     """
-    while values.shape[-1] > 1:
-        left, right = values.chunk(2, -1)
-        values = left + right
-    return values.squeeze(-1)
+    return values.cumsum(-1).select(-1, -1)
 
 
 class SumTree:
@@ -29,7 +26,7 @@ class SumTree:
 
     `levels[0]` is the root [1, 1]; row i of a further level [rows, F] holds the children of node i of the level
     before it. A parent is made anew from its children whenever one changes, so sums do not drift: whatever the
-    history, the tree is a function of its leaves, to the bit.
+    history, the tree is a function of its leaves (on a CPU to the bit).
     """
 
     def __init__(self, capacity: int, device: torch.device | str = "cpu"):
@@ -55,7 +52,7 @@ class SumTree:
             return
         for parents, children in zip(self.levels[-2::-1], self.levels[:0:-1], strict=True):
             leaf = leaf // FAN_OUT
-            parents.view(-1)[leaf] = pairwise_sum(children.index_select(0, leaf))
+            parents.view(-1).index_copy_(0, leaf, row_sum(children.index_select(0, leaf)))
 
     def set_all(self, weights: Tensor) -> None:
         """Give every leaf its weight [capacity]."""
@@ -64,7 +61,7 @@ class SumTree:
 
     def sum_all(self) -> None:
         for parents, children in zip(self.levels[-2::-1], self.levels[:0:-1], strict=True):
-            parents.view(-1)[: len(children)] = pairwise_sum(children)
+            parents.view(-1)[: len(children)] = row_sum(children)
 
     def find(self, at: Tensor) -> Tensor:
         """The leaves [K] at which the running sum of weights first exceeds `at` [K].
