@@ -16,11 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from agents.config import RunConfig
 from agents.replay import REPLAYS, memory
 from agents.replay.memory import ReplayTooLargeError
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.sum_tree import SumTree
 from agents.replay.uniform import Indices
+from agents.running.progress import Silent
+from agents.running.setup import build
 from value_heads.registry import options_of
 
 # The world that writes who, when and where into its observations, with its checks.
@@ -147,10 +150,9 @@ def test_importance_weights_make_a_batch_unbiased():
 
 @pytest.mark.parametrize(("steps", "beta"), [(1, 0.4 + 0.6 / 40), (10, 0.55), (40, 1.0), (70, 1.0)])
 def test_the_importance_exponent_rises_to_one(steps, beta):
-    world = World("plain", 35, 2)
+    world = World("plain", 70, 2)
     replay = make_replay(world, importance_exponent=0.4, importance_steps=80)
-    world.play(replay, min(35, steps))
-    replay.rows = steps  # of 2 environments
+    world.play(replay, steps)
     assert replay.beta() == pytest.approx(beta)
     assert make_replay(world, importance_exponent=0.3).beta() == 0.3
     assert replay.importance_weights(torch.tensor([0.1, 0.4])).tolist() == pytest.approx([1, 0.25**beta])
@@ -378,7 +380,7 @@ def test_a_replay_goes_on_as_if_nothing_had_been(kind, stop):
         start = max(segments[-1][1] if segments else 0, row - T)
         segments.append((start, row, through_a_file(replay.segment(start, row))))
     world.play(replay, stop)
-    segments.append((max(segments[-1][1], stop - T), stop, through_a_file(replay.segment(segments[-1][1], stop))))
+    segments.append((row, stop, through_a_file(replay.segment(row, stop))))
     state = replay.state_dict()
     saved = through_a_file(state)
     update_randomly(replay, replay.sample(30)[1], rng)  # what was given out must not change with the replay
@@ -428,6 +430,33 @@ def test_a_restored_replay_equals_the_one_that_went_on():
         assert replay.metrics() == fresh.metrics()
     for level, expected in zip(fresh.tree.levels, replay.tree.levels, strict=True):
         assert torch.equal(level, expected)
+
+
+@pytest.mark.parametrize("priority", ["td_error", "loss"])
+def test_an_agent_learns_by_priority(priority, tmp_path):
+    """What an update saw becomes the priorities of its batch, and its loss is weighted."""
+    small = {"agent.learn_after_steps": 30, "agent.batch_size": 8, "torso.hidden": [16], "replay.capacity_steps": 60}
+    run = build(RunConfig.preset("catch", small), tmp_path, Silent(1))
+    agent, num_envs = run.agent, run.config.env.num_envs
+    given = run.spec.obs_shape, getattr(torch, run.spec.obs_dtype)
+    agent.replay = replay = PrioritizedReplay(60, num_envs, *given, priority=priority, exponent=1.0, epsilon=0.25)
+    batches = []
+    sample, learner_update = replay.sample, agent.learner.update
+    replay.sample = lambda size: batches.append(sample(size)) or batches[-1]
+    agent.learner.update = lambda batch: batches.append(batch) or learner_update(batch)
+    for _ in range(150 // num_envs):
+        run.advance()
+    (_, indices), seen = batches[-2:]
+    update = agent.last_update
+    errors = (update.td_error if priority == "td_error" else update.losses).double().abs() + 0.25
+    leaves, expected = replay.leaf(indices).tolist(), {}
+    for leaf, error in zip(leaves, errors.tolist(), strict=True):
+        expected[leaf] = max(expected.get(leaf, 0.0), error)
+    assert replay.tree.weights[leaves].tolist() == [expected[leaf] for leaf in leaves]
+    assert len(set(expected.values())) > 1
+    assert seen.weight.min() < 1
+    assert update.loss.item() == pytest.approx(float((seen.weight * update.losses).mean()), rel=1e-5)
+    assert agent.metrics()["replay/priority_max"] == float(replay.max_weight) > 0
 
 
 def test_metrics():
