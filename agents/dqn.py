@@ -94,11 +94,11 @@ class DQN(Agent):
             if self.replay.device != self.device:
                 batch = batch.to(self.device)
         with self.stopwatch("learn"):
-            self.last_update = self.learner.update(batch)
-            self.replay.update_priorities(indices, self.last_update.td_error)
+            self.last_update = update = self.learner.update(batch)
+            self.replay.update_priorities(indices, update.td_error, update.losses)
 
     def metrics(self) -> dict[str, float]:
-        return {**super().metrics(), "replay/size": float(len(self.replay))}
+        return {**super().metrics(), "replay/size": float(len(self.replay)), **self.replay.metrics()}
 
     def cut(self, env: int, obs: np.ndarray) -> None:
         super().cut(env, obs)

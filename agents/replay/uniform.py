@@ -39,6 +39,8 @@ class UniformReplay:
         ReplayTooLargeError: before anything is allocated.
     """
 
+    bytes_beside = 0  # what a subclass keeps for every step
+
     def __init__(
         self,
         capacity_steps: int,
@@ -59,7 +61,7 @@ class UniformReplay:
             math.ceil(capacity_steps / num_envs), n_step + (obs_shape[0] if share_frames else 1) + 1
         )
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
-        check_fits(T, num_envs, frame + 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0), device)
+        check_fits(T, num_envs, frame + 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0) + self.bytes_beside, device)
         self.observations = ObservationStore(
             T, num_envs, obs_shape, obs_dtype, share_frames=share_frames, device=device
         )
@@ -123,17 +125,21 @@ class UniformReplay:
         self.age = np.where(episode_end, 0, self.age + 1).astype(np.int32)
 
     def sample(self, batch_size: int) -> tuple[Batch, Indices]:
-        """`batch_size` transitions, drawn uniformly with replacement from all that are valid.
+        """`batch_size` transitions, drawn with replacement from all that are valid.
 
         Raises:
             ValueError: where there are none yet.
         """
-        first, stop = self.valid_rows()
-        if stop <= first:
+        if len(self) == 0:
             raise ValueError(f"replay has no whole transition yet: {self.rows} rows for {self.n_step}-step returns")
-        flat = torch.randint((stop - first) * self.num_envs, (batch_size,), generator=self.generator).to(self.device)
-        indices = Indices(first + flat // self.num_envs, flat % self.num_envs)
+        indices = self.draw(batch_size)
         return self.gather(indices), indices
+
+    def draw(self, batch_size: int) -> Indices:
+        """Where the transitions of a batch start: uniformly among the valid."""
+        first, stop = self.valid_rows()
+        flat = torch.randint((stop - first) * self.num_envs, (batch_size,), generator=self.generator).to(self.device)
+        return Indices(first + flat // self.num_envs, flat % self.num_envs)
 
     def gather(self, indices: Indices) -> Batch:
         """The transitions that start at `indices`."""
@@ -158,8 +164,12 @@ class UniformReplay:
             mask=None if self.mask is None else self.mask[row % self.num_rows, env],
         )
 
-    def update_priorities(self, indices: Indices, td_error: Tensor) -> None:
-        """Uniform replay has none."""
+    def update_priorities(self, indices: Indices, td_error: Tensor, losses: Tensor) -> None:
+        """What an update saw of a batch, [B] each; uniform replay has no priorities."""
+
+    def metrics(self) -> dict[str, float]:
+        """Scalars by TensorBoard tag."""
+        return {}
 
     def layout(self) -> int:
         """Frames of a shared stack, 1 where observations are whole: segments of another layout do not fit."""
