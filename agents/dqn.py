@@ -56,6 +56,7 @@ class DQN:
             gamma=agent.gamma,
             share_frames=config.replay.share_frames and is_stack,
             device=self.device if config.replay.device == "same" else config.replay.device,
+            map_dir=config.replay.map_dir,
             seed=child_seed(config.seed, "replay"),
         )
         self.exploration = EpsilonGreedy(config.exploration, child_seed(config.seed, "exploration"))
