@@ -121,15 +121,21 @@ class ObservationStore:
     def read(self, row: Tensor, env: Tensor) -> Tensor:
         """Observations at absolute rows [B] and environments [B]: [B, *shape]."""
         if self.stack == 1:
-            return self.frames[row % self.num_rows, env]
+            return self.take(row, env)
         back = torch.arange(self.stack - 1, -1, -1, device=self.device)
         age = self.age[row % self.num_rows, env].unsqueeze(-1)
         rows = row.unsqueeze(-1) - torch.minimum(back, age)
-        stacks = self.frames[rows % self.num_rows, env.unsqueeze(-1)]
+        stacks = self.take(rows, env.unsqueeze(-1))
         if self.pad_zeros:
             before_start = back > age
             stacks[before_start] = 0
         return stacks
+
+    def take(self, row: Tensor, env: Tensor) -> Tensor:
+        """What is stored at absolute rows and environments that broadcast to [...]: [..., *frame_shape]."""
+        at = row % self.num_rows * self.num_envs + env
+        # By one index, frames are copied whole, which took a fifth of the time of an index for each dimension.
+        return self.frames.flatten(0, 1).index_select(0, at.flatten()).unflatten(0, at.shape)
 
     def read_next(self, row: Tensor, env: Tensor, ended: Tensor) -> Tensor:
         """The true successors of absolute rows [B]: the next row's observation, or the final one where `ended`."""
