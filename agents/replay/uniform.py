@@ -64,8 +64,8 @@ class UniformReplay:
         )
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
         beside = 8 + 4 + 1 + 1 + 4 + 8 + (num_actions or 0)
-        check_fits(T, num_envs, beside if map_dir else frame + beside, device)
-        directory = usable_directory(map_dir, device) if map_dir else None
+        directory = None if map_dir is None else usable_directory(map_dir, device)
+        check_fits(T, num_envs, beside + (frame if directory is None else 0), device)
         self.observations = ObservationStore(
             T, num_envs, obs_shape, obs_dtype, share_frames=share_frames, device=device, map_dir=directory
         )
