@@ -14,14 +14,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import torch
 
+from agents.learning.batch import Batch
 from agents.replay.uniform import UniformReplay
 from agents.running.checkpoint import Checkpointer
 
@@ -48,44 +48,39 @@ def steps_of_play(seed: int) -> Iterator[tuple[np.ndarray, ...]]:
             obs[end] = noise[rng.integers(len(noise), size=int(end.sum()))][:, None]
 
 
-class Memory:
-    """What this process has resident beyond what it had at first, in bytes: (of its own, of mapped files)."""
-
-    def __init__(self) -> None:
-        self.start = self.now()
-
-    @staticmethod
-    def now() -> tuple[int, int]:
-        info = psutil.Process().memory_info()
-        return info.rss - info.shared, info.shared
-
-    def growth(self) -> tuple[int, int]:
-        own, shared = self.now()
-        return own - self.start[0], shared - self.start[1]
+def memory() -> tuple[int, int]:
+    """Bytes resident: (of the process's own, of files that it has mapped)."""
+    info = psutil.Process().memory_info()
+    return info.rss - info.shared, info.shared
 
 
-def peak_of_own_memory(action: Callable[[], Any], before: int) -> int:
-    """The most memory of its own that the process had while `action` ran, looked at every 20 ms, beyond `before`."""
-    done, peak = threading.Event(), [0]
+class Watch:
+    """Seconds, seconds of the CPU and the most own memory beyond what there was, looked at every 20 ms."""
 
-    def watch() -> None:
-        while not done.wait(0.02):
-            peak[0] = max(peak[0], Memory.now()[0])
+    def __enter__(self) -> "Watch":
+        self.before, self.peak, self.done = memory()[0], 0, threading.Event()
+        self.watcher = threading.Thread(target=self.look)
+        self.watcher.start()
+        self.seconds, self.cpu_seconds = -time.perf_counter(), -time.process_time()
+        return self
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        action()
-    finally:
-        done.set()
-        watcher.join()
-    return max(peak[0], Memory.now()[0]) - before
+    def __exit__(self, *exception: object) -> None:
+        self.seconds += time.perf_counter()
+        self.cpu_seconds += time.process_time()
+        self.done.set()
+        self.watcher.join()
 
+    def look(self) -> None:
+        while not self.done.wait(0.02):
+            self.peak = max(self.peak, memory()[0] - self.before)
 
-def timed(action: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    result = action()
-    return time.perf_counter() - start, result
+    def row(self, name: str, num_bytes: int | None = None) -> dict[str, float]:
+        written = {} if num_bytes is None else {f"{name}: GB written": num_bytes / 1e9}
+        return {
+            f"{name}: s": self.seconds,
+            f"{name}: CPU-s": self.cpu_seconds,
+            f"{name}: GB of own memory on top": self.peak / 1e9,
+        } | written
 
 
 def make_replay(steps: int, map_dir: str | None) -> UniformReplay:
@@ -118,53 +113,45 @@ def bytes_in(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*.pt"))
 
 
-def measure(steps: int, map_dir: str | None, run_dir: Path) -> dict[str, float]:
-    """Fill, sample, save, add NEW_STEPS, save, restore; {row of the table: number}."""
-    torch.set_num_threads(1)
-    memory, play = Memory(), steps_of_play(0)
+def filled_and_saved(steps: int, map_dir: str | None, run_dir: Path) -> tuple[dict[str, float], Path, Batch]:
+    """Fill, sample, save, add NEW_STEPS, save: (rows of the table, the checkpoint, what would be sampled next)."""
+    before, play = memory(), steps_of_play(0)
     replay = make_replay(steps, map_dir)
-    filled, _ = timed(lambda: add(replay, play, steps))
+    with Watch() as filling:
+        add(replay, play, steps)
     assert replay.layout() == STACK, "the frames should be shared"
-    own, shared = memory.growth()
-    row = {
-        "bytes of the replay, GB": bytes_of(replay) / 1e9,
-        "bytes in the file, GB": replay.observations.frames.nbytes / 1e9 if map_dir else 0.0,
-        "resident, own memory, GB": own / 1e9,
-        "resident, pages of the file, GB": shared / 1e9,
-        "steps added a second": steps / filled,
+    own, of_files = (now - then for now, then in zip(memory(), before, strict=True))
+    rows = {
+        "replay: GB": bytes_of(replay) / 1e9,
+        "replay: GB of it in the file": replay.observations.frames.nbytes / 1e9 if map_dir else 0.0,
+        "replay: GB resident, own memory": own / 1e9,
+        "replay: GB resident, pages of the file": of_files / 1e9,
+        "steps added a CPU-second": steps / filling.cpu_seconds,
         "batches sampled a CPU-second": batches_per_cpu_second(replay),
     }
+    checkpointer, path, written = Checkpointer(run_dir, keep=2), run_dir, 0
+    for name in ("first checkpoint", f"checkpoint after {NEW_STEPS:,} steps"):
+        with Watch() as saving:
+            path = checkpointer.save(replay.rows * NUM_ENVS, {"replay": replay.state_dict()}, replay)
+        rows |= saving.row(name, bytes_in(run_dir) - written)
+        written = bytes_in(run_dir)
+        if name == "first checkpoint":
+            add(replay, play, NEW_STEPS)
+    return rows, path, replay.sample(BATCH_SIZE)[0]
+
+
+def measure(steps: int, map_dir: str | None, run_dir: Path) -> dict[str, float]:
+    """{row of the table: number}. What is brought back must sample what the replay before it would have."""
+    torch.set_num_threads(1)
+    rows, path, expected = filled_and_saved(steps, map_dir, run_dir)
     checkpointer = Checkpointer(run_dir, keep=2)
-
-    def save() -> Path:
-        return checkpointer.save(replay.rows * NUM_ENVS, {"replay": replay.state_dict()}, replay)
-
-    before = memory.now()[0]
-    row["first checkpoint, s"], peak = timed(lambda: peak_of_own_memory(save, before))
-    row["first checkpoint, bytes written, GB"] = (first := bytes_in(run_dir)) / 1e9
-    row["first checkpoint, memory beyond, GB"] = peak / 1e9
-    add(replay, play, NEW_STEPS)
-    row["checkpoint after 10k steps, s"], path = timed(save)
-    row["checkpoint after 10k steps, bytes written, GB"] = (bytes_in(run_dir) - first) / 1e9
-    expected = replay.sample(BATCH_SIZE)[0]
-    del replay, save  # there may be no room for two
-    return row | restored(steps, map_dir, run_dir, path, expected)
-
-
-def restored(steps: int, map_dir: str | None, run_dir: Path, path: Path, expected: Any) -> dict[str, float]:
-    """Time and memory of bringing a replay back; it must sample what the one before it would have."""
-    before = Memory.now()[0]
-    replay = make_replay(steps, map_dir)
-
-    def load() -> None:
-        checkpointer = Checkpointer(run_dir, keep=2)
+    with Watch() as restoring:
+        replay = make_replay(steps, map_dir)
         replay.load_state_dict(checkpointer.load(path)["replay"])
         checkpointer.restore(path, replay)
-
-    seconds, peak = timed(lambda: peak_of_own_memory(load, before))
     got = replay.sample(BATCH_SIZE)[0]
-    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True) if a is not None)
-    return {"restoring it, s": seconds, "restoring it, own memory at most, GB": peak / 1e9}
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True) if a is not None and b is not None)
+    return rows | restoring.row("restoring it")
 
 
 def main() -> None:
@@ -186,7 +173,7 @@ def main() -> None:
         columns[only] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(f"| {options.steps:,} steps, {NUM_ENVS} environments | in memory | in a file |\n|---|---|---|")
     for name, number in columns["memory"].items():
-        print(f"| {name} | {number:,.3g} | {columns['file'][name]:,.3g} |")
+        print(f"| {name} | {number:,.2f} | {columns['file'][name]:,.2f} |")
 
 
 if __name__ == "__main__":

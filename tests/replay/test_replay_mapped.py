@@ -107,7 +107,7 @@ def test_a_disk_that_fills_up_in_between_is_no_crash_later(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(ReplayTooLargeError, match="cannot be reserved under .*: No space left on device"):
+    with pytest.raises(ReplayTooLargeError, match=r"cannot be reserved under .*: No space left on device"):
         make(tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_whole_observations_that_do_not_fit_on_the_disk(tmp_path, monkeypatch):
     replay = make(tmp_path)
     fill(replay, 50)
     monkeypatch.setattr(memory, "free_bytes", lambda place: 100 * 4 * FRAME if isinstance(place, Path) else 10**9)
-    with pytest.raises(ReplayTooLargeError, match="144 bytes a step.*disk under"):
+    with pytest.raises(ReplayTooLargeError, match=r"144 bytes a step.*disk under"):
         break_sharing(replay)
 
 
