@@ -155,7 +155,7 @@ def measure(steps: int, map_dir: str | None, run_dir: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--map-dir", required=True, help="for the file and the checkpoints")
     parser.add_argument("--only", choices=["memory", "file"], help=argparse.SUPPRESS)  # what a process of its own does
