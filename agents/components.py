@@ -61,6 +61,7 @@ class ReplayConfig(Component):
     capacity_steps: int = Field(default=100_000, ge=1, description="transitions kept, over all environments")
     device: str = Field(default="cpu", description="where replay lies: cpu, cuda, or same (as the networks)")
     share_frames: bool = Field(default=True, description="keep one frame a step where observations are stacks")
+    map_dir: str | None = Field(default=None, description="keep frames in a file under this directory")
 
 
 class Kind(NamedTuple):

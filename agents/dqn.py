@@ -127,6 +127,7 @@ def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int) -> UniformRe
         gamma=config.agent.gamma,
         share_frames=settings.share_frames and is_stack,
         device=config.device if settings.device == "same" else settings.device,
+        map_dir=settings.map_dir,
         seed=child_seed(config.seed, "replay"),
         **settings.options(without=ReplayConfig.model_fields),
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.learning.batch import Batch
+from agents.replay.mapped import usable_directory
 from agents.replay.memory import check_fits
 from agents.replay.observations import ObservationStore, Shape
 
@@ -33,10 +34,12 @@ class UniformReplay:
         num_actions: given where the environment says which actions are legal, to keep those masks.
         n_step, gamma: rewards are summed over up to n_step steps, and the discount is gamma**(steps realised).
         share_frames: try to keep one frame a step of observations [S, ...] that are stacks.
+        map_dir: a directory for a file that holds the observations, of a replay on the CPU that shall not take memory.
         seed: of the sampling generator.
 
     Raises:
         ReplayTooLargeError: before anything is allocated.
+        ValueError: where `map_dir` cannot be used.
     """
 
     bytes_beside = 0  # what a subclass keeps for every step
@@ -53,6 +56,7 @@ class UniformReplay:
         gamma: float = 0.99,
         share_frames: bool = False,
         device: torch.device | str = "cpu",
+        map_dir: str | None = None,
         seed: int = 0,
     ):
         device = torch.device(device)
@@ -61,9 +65,11 @@ class UniformReplay:
             math.ceil(capacity_steps / num_envs), n_step + (obs_shape[0] if share_frames else 1) + 1
         )
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
-        check_fits(T, num_envs, frame + 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0) + self.bytes_beside, device)
+        beside = 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0) + self.bytes_beside
+        directory = None if map_dir is None else usable_directory(map_dir, device)
+        check_fits(T, num_envs, beside + (frame if directory is None else 0), device)
         self.observations = ObservationStore(
-            T, num_envs, obs_shape, obs_dtype, share_frames=share_frames, device=device
+            T, num_envs, obs_shape, obs_dtype, share_frames=share_frames, device=device, map_dir=directory
         )
         self.action = torch.zeros(T, num_envs, dtype=torch.int64, device=device)
         self.reward = torch.zeros(T, num_envs, device=device)

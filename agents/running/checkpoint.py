@@ -2,7 +2,8 @@
 
 A run directory holds
     checkpoints/step-000020000.pt    everything but the rows of the replay, and the names of the segments it needs
-    replay/1-000010000-000020000.pt  rows 10,000 to 20,000 of the replay in layout 1, written once, never changed
+    replay/1-000010000-000020000.pt  rows 10,000 to 20,000 of the replay in layout 1, written once, never changed;
+                                     of many rows there are several files, as each is copied in memory
     best.pt                          the policy that evaluated best
 """
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 FORMAT, VERSION = "classyq-checkpoint", 1
+SEGMENT_BYTES = 2**28  # of one file, about: more would be copied at once when it is written and when it is read
 
 
 class CheckpointError(RuntimeError):
@@ -116,10 +118,12 @@ class Checkpointer:
             self.layout, self.segments = replay.layout(), []
         oldest = max(0, replay.rows - replay.num_rows)
         start = max(oldest, self.segments[-1][1] if self.segments else 0)
-        if start < replay.rows:
-            rows = {"format": FORMAT, "version": VERSION, "rows": replay.segment(start, replay.rows)}
-            save(rows, self.segment_path(self.layout, start, replay.rows))
-            self.segments = [*self.segments, (start, replay.rows)]
+        while start < replay.rows:
+            stop = min(replay.rows, start + max(1, SEGMENT_BYTES // num_bytes(replay.segment(start, start + 1))))
+            header = {"format": FORMAT, "version": VERSION}
+            save(header | {"rows": replay.segment(start, stop)}, self.segment_path(self.layout, start, stop))
+            self.segments = [*self.segments, (start, stop)]
+            start = stop
         self.segments = [s for s in self.segments if s[1] > oldest]
 
     def segment_path(self, layout: int, start: int, stop: int) -> Path:

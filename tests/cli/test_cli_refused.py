@@ -62,6 +62,14 @@ REFUSED = {
     "device": (("train", "catch", "--device", "gpu"), ["device: 'gpu' cannot be used here: Expected one of cpu, cuda"]),
     "replay's device": (("train", "catch", "--replay.device", "gpu"), ["replay.device: 'gpu' cannot be used here"]),
     "too large a replay": (("train", "catch", "--replay.capacity_steps", 10**12), ["needs", "GB", "what fits is"]),
+    "frames in a file that is no directory": (
+        ("train", "catch", "--replay.map_dir", "/dev/null"),
+        ["replay.map_dir '/dev/null' cannot be used"],
+    ),
+    "frames in a file for a replay elsewhere": (
+        ("train", "catch", "--replay.map_dir", "here", "--replay.device", "meta"),
+        ["replay.map_dir is for a replay on the cpu, got replay.device meta"],
+    ),
     "several in one place": (
         ("train", "--seeds", "2", "--run-dir", "here"),
         ["--run-dir is for one run, and --seeds 2"],

@@ -4,6 +4,7 @@ T rows of the ring, N environments, S frames of a stack, n steps of a return. Th
 """
 
 import io
+import tempfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from agents.replay.observations import ObservationStore
 from agents.replay.uniform import UniformReplay
 
 S, T, ACTIONS, GAMMA = 4, 20, 3, 0.9
-STACKED = ("repeat", "zeros")
+STACKED = ("repeat", "zeros", "mapped")
 every_kind = pytest.mark.parametrize("kind", ["plain", *STACKED])
 
 
@@ -23,7 +24,8 @@ class World:
     """`rows` steps of N environments, made up beforehand: `adds` is what replay is told, `episodes` what is true.
 
     Args:
-        kind: `plain` vectors; stacks padded at a start by `repeat` or `zeros`.
+        kind: `plain` vectors; stacks of images, padded at a start by `repeat` or `zeros`; `mapped` is `repeat` in a
+            replay whose frames lie in a file.
         unlike_from: observations from this row on are unrelated arrays, of the same shape as a stack.
         zeros_from: stacks that begin from this row on are padded by zeros instead.
         cuts: (row, env) where an episode is cut after replay was told that it goes on.
@@ -132,6 +134,7 @@ def make_replay(world, n=1, rows=T, seed=0):
         n_step=n,
         gamma=GAMMA,
         share_frames=world.kind != "plain",
+        map_dir=tempfile.gettempdir() if world.kind == "mapped" else None,
         seed=seed,
     )
 
@@ -267,6 +270,7 @@ VIOLATIONS = {
     "before the ring is full": ("repeat", {"unlike_from": 9}),
     "after it went around": ("repeat", {"unlike_from": 45}),
     "zeros, after it went around": ("zeros", {"unlike_from": 45}),
+    "in a file, after it went around": ("mapped", {"unlike_from": 45}),
     "padded in another way": ("repeat", {"zeros_from": 9}),
     "padded in another way, later": ("repeat", {"zeros_from": 45}),
 }
@@ -320,10 +324,10 @@ def segments_of(replay, world, stops):
     return segments
 
 
-def check_restored(replay, world, n, segments):
-    """A fresh replay with the same state and segments is the same replay, now and later."""
+def check_restored(replay, world, n, segments, fresh=None):
+    """Another replay with the same state and segments is the same replay, now and later."""
     state = through_a_file(replay.state_dict())
-    fresh = make_replay(world, n, seed=99)
+    fresh = fresh or make_replay(world, n, seed=99)
     fresh.load_state_dict(state)
     for start, stop, segment in reversed(segments):  # the order must not matter: what was overwritten stays away
         fresh.restore(start, stop, segment)
@@ -356,9 +360,18 @@ def test_a_replay_rebuilt_from_segments_is_the_same(kind, stops):
     assert fresh.observations.num_finals > 3 * 64, "the ring of final observations went around"
 
 
-@pytest.mark.parametrize("unlike_from", [9, 30])
-def test_segments_after_a_change_of_layout(unlike_from):
-    world = World("repeat", 90, 3, seed=4, end=0.4, unlike_from=unlike_from)
+def test_what_a_replay_held_before_it_is_loaded_is_forgotten():
+    """Also where the loaded one has not come so far: its few rows must not meet final observations of others."""
+    world = World("repeat", 60, 3, seed=5, end=0.6)
+    used, replay = make_replay(world, 3), make_replay(world, 3)
+    world.play(used, 50)
+    check_restored(replay, world, 3, segments_of(replay, world, (8,)), used)
+    assert len(replay.observations.finals) == len(used.observations.finals) < 4 * (T + 1) * 3
+
+
+@pytest.mark.parametrize(("kind", "unlike_from"), [("repeat", 9), ("repeat", 30), ("mapped", 30)])
+def test_segments_after_a_change_of_layout(kind, unlike_from):
+    world = World(kind, 90, 3, seed=4, end=0.4, unlike_from=unlike_from)
     replay = make_replay(world, 3)
     world.play(replay, 32)
     assert replay.layout() == 1

@@ -2,7 +2,7 @@
 
     pytest -m slow tests/resume/test_kill.py
 
-kills each of two runs ten times, half of them while a file is being written. The fast test kills once.
+kills each of three runs ten times, half of them while a file is being written. The fast test kills once.
 """
 
 import json
@@ -142,3 +142,14 @@ def test_killed_ten_times(env, tiny, assert_same_course, tmp_path):
     train(config, tmp_path / "straight")
     kill_and_resume(config, tmp_path / "killed", num_kills=10, seed=["catch", "CartPole-v1"].index(env))
     assert_same_course(tmp_path / "straight", tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_atari_killed_ten_times(tiny, assert_same_course, tmp_path):
+    """Four games with sticky actions, the frames of their replay in a file, of which nothing is left behind."""
+    atari = {"env.num_envs": 4, "env.protocol": "machado", "replay.map_dir": str(tmp_path / "map")}
+    config = config_for(tiny, "ALE/Breakout-v5", 4_000).with_overrides(atari)
+    train(config, tmp_path / "straight")
+    kill_and_resume(config, tmp_path / "killed", num_kills=10, seed=2)
+    assert_same_course(tmp_path / "straight", tmp_path / "killed")
+    assert list((tmp_path / "map").iterdir()) == []

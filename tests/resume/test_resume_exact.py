@@ -130,6 +130,20 @@ def test_stacks_that_stop_sharing_frames(tiny, train_in_pieces, assert_same_run,
     assert_same_course(tmp_path / "straight", tmp_path / "pieces")
 
 
+def test_rows_in_many_files(tiny, train_in_pieces, assert_same_run, assert_same_course, monkeypatch, tmp_path):
+    """Many new rows are written in pieces, of rows that take about SEGMENT_BYTES each."""
+    config = tiny(f"{WORLDS}:Pictures", {"env.frame_stack": 3, "env.num_envs": 2, "checkpoint.every_steps": NEVER})
+    straight = train_in_pieces(config, tmp_path / "straight")
+    row = checkpoint.num_bytes(straight.run.agent.replay.segment(0, 1))
+    monkeypatch.setattr(checkpoint, "SEGMENT_BYTES", 20 * row)
+    pieces = train_in_pieces(config, tmp_path / "pieces", [290])  # 145 rows, the last 75 in the ring
+    names = [sorted(p.name for p in (tmp_path / d / "replay").iterdir()) for d in ("straight", "pieces")]
+    assert names[0] == ["3-000000000125-000000000200.pt"]
+    assert len(names[1]) >= 4
+    assert_same_run(straight, pieces)
+    assert_same_course(tmp_path / "straight", tmp_path / "pieces")
+
+
 def test_checkpoints_do_not_change_the_course(tiny, train_in_pieces, state_of, unequal, table_of, tmp_path):
     """Saving draws no random number and touches no state: often, and only at the end."""
     courses = []
