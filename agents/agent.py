@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agents.components import KINDS, AgentConfig
 from agents.learning.learner import Learner, Update
+from agents.learning.targets import TargetRule
 from agents.learning.value_bias import ValueBias
 from agents.networks.qnetwork import EnvSpec, make_network
 from agents.normalization import RewardScale
@@ -75,6 +76,30 @@ class Agent(ABC):
     @abstractmethod
     def plan(self) -> str:
         """How much will be learned from how many steps, in words and with the derived numbers."""
+
+    def make_learner(self, target_rule: TargetRule, **options: Any) -> Learner:
+        """A learner with the optimiser and the regularisers of the configuration."""
+        agent = self.config.agent
+        return Learner(
+            self.online,
+            target_rule,
+            regularizers={
+                name: KINDS["regularizer"].find(name)(**settings.options())
+                for name, settings in self.config.regularizers.items()
+            },
+            optimizer=agent.optimizer,
+            weight_decay=agent.weight_decay,
+            lr=agent.lr,
+            adam_eps=agent.adam_eps,
+            max_grad_norm=agent.max_grad_norm,
+            seed=child_seed(self.config.seed, "learner"),
+            **options,
+        )
+
+    def target_rule(self) -> TargetRule:
+        """The target rule of the configuration, its options bound."""
+        settings = self.config.target_rule
+        return functools.partial(KINDS["target_rule"].find(settings.name), **settings.options())
 
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
@@ -174,8 +199,3 @@ class Agent(ABC):
             self.reward_scale.load_state_dict(state["reward_scale"])
         self.value_bias.load_state_dict(state["value_bias"])
         self.step, self.shown = state["step"], state["shown"]
-
-
-def make_target_rule(config: "RunConfig") -> Any:
-    """The target rule of a configuration, its options bound."""
-    return functools.partial(KINDS["target_rule"].find(config.target_rule.name), **config.target_rule.options())

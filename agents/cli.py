@@ -26,7 +26,8 @@ app.add_typer(runs_app, name="runs")
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run's directory, or `last`")]
 Root = Annotated[Path, typer.Option(help="where runs are")]
 
-SHORT = {"env": "env.id"} | {key: f"{key}.name" for key in ("head", "torso", "output_layer", "agent")}
+CHOSEN = ("head", "torso", "output_layer", "agent", "target_rule", "exploration", "replay")
+SHORT = {"env": "env.id"} | {part: f"{part}.name" for part in CHOSEN}
 
 
 class Listed(StrEnum):
@@ -62,6 +63,11 @@ def train(
         str | None, typer.Option("--output_layer", help="last layers, see `classyq list output_layers`")
     ] = None,
     agent: Annotated[str | None, typer.Option(help="agent, see `classyq list agents`")] = None,
+    target_rule: Annotated[
+        str | None, typer.Option("--target_rule", help="what is learned, see `classyq list target_rules`")
+    ] = None,
+    exploration: Annotated[str | None, typer.Option(help="see `classyq list explorations`")] = None,
+    replay: Annotated[str | None, typer.Option(help="see `classyq list replays`")] = None,
     support: Annotated[str | None, typer.Option(help="range of returns: auto, or v_min,v_max")] = None,
     steps: Annotated[int | None, typer.Option(help="environment steps in all")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the run")] = None,
@@ -85,8 +91,7 @@ def train(
     from agents.running.runs import new_run_dir, resolve_run
     from agents.tables import ConfigError
 
-    given = {"env": env, "head": head, "torso": torso, "output_layer": output_layer, "agent": agent}
-    given |= {"steps": steps, "seed": seed, "device": device}
+    given = {name: ctx.params[name] for name in ("env", *CHOSEN, "steps", "seed", "device")}
     overrides = {SHORT.get(k, k): v for k, v in given.items() if v is not None} | ctx.obj
     if support is not None:
         overrides["env.support"] = parse_value(support)

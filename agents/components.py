@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, create_model
 
 from agents import AGENTS
 from agents.exploration import EXPLORATIONS
+from agents.learning.regularizers import REGULARIZERS
 from agents.learning.targets import TARGET_RULES
 from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS
@@ -40,7 +41,9 @@ class AgentConfig(Component):
     tables: ClassVar[tuple[str, ...]] = ()
     gamma: float = Field(default=0.99, ge=0, lt=1, description="discount per environment step")
     lr: float = Field(default=2.5e-4, gt=0, description="the optimiser's learning rate")
+    optimizer: Literal["adam", "radam"] = Field(default="adam", description="Adam, or rectified Adam")
     adam_eps: float = Field(default=1e-8, gt=0, description="Adam's epsilon")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled, as in AdamW")
     max_grad_norm: float | None = Field(default=None, gt=0, description="clip the gradient's norm to this")
     reward_clip: float | None = Field(default=None, gt=0, description="learn from rewards clipped to [-c, c]")
     normalize_obs: bool = Field(default=False, description="running mean and deviation of observations")
@@ -62,6 +65,10 @@ class ReplayConfig(Component):
     device: str = Field(default="cpu", description="where replay lies: cpu, cuda, or same (as the networks)")
     share_frames: bool = Field(default=True, description="keep one frame a step where observations are stacks")
     map_dir: str | None = Field(default=None, description="keep frames in a file under this directory")
+
+
+class RegularizerConfig(Component):
+    """A term of the loss; its name is that of its table, `[regularizers.NAME]`."""
 
 
 class Kind(NamedTuple):
@@ -90,10 +97,11 @@ KINDS: dict[str, Kind] = {
     "output_layer": Kind("output layer", OutputLayerConfig, OUTPUT_LAYERS),
     "agent": Kind("agent", AgentConfig, AGENTS, "dqn"),
     "target_rule": Kind("target rule", TargetRuleConfig, TARGET_RULES, "q_learning"),
+    "regularizer": Kind("regularizer", RegularizerConfig, REGULARIZERS),
     "exploration": Kind("exploration", ExplorationConfig, EXPLORATIONS, "epsilon_greedy"),
     "replay": Kind("replay", ReplayConfig, REPLAYS, "uniform", frozenset(options_of(UniformReplay))),
 }
-"""By the name of their table in the configuration."""
+"""By the name of their table in the configuration; that of a regulariser is a table within `regularizers`."""
 
 
 def component_model(key: str, table: Mapping[str, Any]) -> type[Component]:
@@ -145,12 +153,23 @@ def unused_tables(agent: str) -> set[str]:
         used = KINDS["agent"].find(agent).Config.tables
     except ValueError as error:
         raise ConfigError(f"agent: {error}") from None
-    return {"target_rule", "exploration", "replay"} - set(used)
+    return {"target_rule", "regularizers", "exploration", "replay"} - set(used)
 
 
 def parse_component(key: str) -> BeforeValidator:
     """Validates a table of `key` with the model that belongs to its name."""
     return BeforeValidator(lambda v: v if isinstance(v, Component) else component_model(key, v).model_validate(v))
+
+
+def parse_regularizers(tables: Any) -> Any:
+    """Validates the tables within `regularizers`, each with the model that belongs to its name."""
+    if not isinstance(tables, Mapping):
+        return tables
+    given = {name: {"name": name} | table if isinstance(table, Mapping) else table for name, table in tables.items()}
+    return {
+        name: v if isinstance(v, Component) else component_model("regularizer", {"name": name}).model_validate(v)
+        for name, v in given.items()
+    }
 
 
 def chosen(name: str) -> Any:
@@ -160,9 +179,11 @@ def chosen(name: str) -> Any:
 
 def component_schemas() -> dict[str, dict[str, Any]]:
     """A JSON schema for each table of KINDS: a built-in name, or a table with the options of one."""
-    schemas = {}
+    schemas: dict[str, dict[str, Any]] = {}
     for key, kind in KINDS.items():
         choices = [*(["auto"] if key == "torso" else []), *names(kind.registry, kind.group)]
-        models = [component_model(key, {"name": n}).model_json_schema() for n in choices]
-        schemas[key] = {"anyOf": [{"enum": choices}, *models]}
-    return schemas
+        models = {name: component_model(key, {"name": name}).model_json_schema() for name in choices}
+        schemas[key] = {"anyOf": [{"enum": choices}, *models.values()]}
+        if key == "regularizer":
+            schemas["regularizers"] = {"type": "object", "properties": models}
+    return {key: schema for key, schema in schemas.items() if key != "regularizer"}

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from agents.components import (
     KINDS,
@@ -15,6 +15,7 @@ from agents.components import (
     ExplorationConfig,
     HeadConfig,
     OutputLayerConfig,
+    RegularizerConfig,
     ReplayConfig,
     TargetRuleConfig,
     TorsoConfig,
@@ -23,6 +24,7 @@ from agents.components import (
     component_schemas,
     named,
     parse_component,
+    parse_regularizers,
     unused_tables,
 )
 from agents.presets import for_head, override, read_preset
@@ -102,6 +104,7 @@ class RunConfig(Table):
     output_layer: Annotated[SerializeAsAny[OutputLayerConfig], parse_component("output_layer")] = chosen("linear")
     agent: Annotated[SerializeAsAny[AgentConfig], parse_component("agent")] = chosen("dqn")
     target_rule: Annotated[SerializeAsAny[TargetRuleConfig], parse_component("target_rule")] = chosen("q_learning")
+    regularizers: Annotated[dict[str, SerializeAsAny[RegularizerConfig]], BeforeValidator(parse_regularizers)] = {}
     exploration: Annotated[SerializeAsAny[ExplorationConfig], parse_component("exploration")] = chosen("epsilon_greedy")
     replay: Annotated[SerializeAsAny[ReplayConfig], parse_component("replay")] = chosen("uniform")
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -122,6 +125,9 @@ class RunConfig(Table):
                 raise ConfigError(f"{source}: {key}: wanted a name or a table, got {value!r}")
             if isinstance(value, Mapping):
                 check_keys(value, table_fields(key, value, source), f"{key}.", source)
+                for name, table in value.items() if key == "regularizers" else ():
+                    fields = component_model("regularizer", {"name": name}).model_fields
+                    check_keys(table if isinstance(table, Mapping) else {}, fields, f"{key}.{name}.", source)
         try:
             config = cls.model_validate(dict(data))
         except ValidationError as error:
@@ -148,6 +154,8 @@ class RunConfig(Table):
 
 def table_fields(key: str, table: Mapping[str, Any], source: str) -> Iterable[str]:
     """The keys that a table may have."""
+    if key == "regularizers":
+        return KINDS["regularizer"].registry
     if key not in KINDS:
         model = RunConfig.model_fields[key].annotation
         return model.model_fields if isinstance(model, type) and issubclass(model, Table) else table

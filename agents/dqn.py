@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from agents.agent import Agent, Transition, make_target_rule
+from agents.agent import Agent, Transition
 from agents.components import KINDS, AgentConfig, ReplayConfig
-from agents.learning.learner import Learner
 from agents.networks.qnetwork import EnvSpec
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class DQNConfig(AgentConfig):
-    tables = ("target_rule", "exploration", "replay")
+    tables = ("target_rule", "regularizers", "exploration", "replay")
     n_step: int = Field(default=1, ge=1, description="rewards summed before bootstrapping")
     batch_size: int = Field(default=128, ge=1)
     replay_ratio: float = Field(default=0.25, gt=0, description="optimiser updates per environment step")
@@ -44,15 +43,8 @@ class DQN(Agent):
         super().__init__(config, spec, stopwatch)
         assert isinstance(config.agent, DQNConfig)
         self.settings = agent = config.agent
-        self.learner = Learner(
-            self.online,
-            make_target_rule(config),
-            lr=agent.lr,
-            adam_eps=agent.adam_eps,
-            max_grad_norm=agent.max_grad_norm,
-            target_every_updates=agent.target_every_updates,
-            target_tau=agent.target_tau,
-            seed=child_seed(config.seed, "learner"),
+        self.learner = self.make_learner(
+            self.target_rule(), target_every_updates=agent.target_every_updates, target_tau=agent.target_tau
         )
         self.replay = make_replay(config, spec, n_step=agent.n_step)
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from agents.agent import Agent, Transition
 from agents.components import AgentConfig
 from agents.learning.batch import Batch
-from agents.learning.learner import Learner
 from agents.learning.returns import lambda_returns
 from agents.learning.targets import observed_return
 from agents.networks.qnetwork import EnvSpec
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class PQNConfig(AgentConfig):
-    tables = ("exploration",)
+    tables = ("regularizers", "exploration")
     rollout_steps: int = Field(default=32, ge=1, description="decisions of every environment between updates")
     num_epochs: int = Field(default=2, ge=1, description="times that a rollout is learned from")
     num_minibatches: int = Field(default=32, ge=1, description="updates in each of them")
@@ -54,16 +53,7 @@ class PQN(Agent):
                 f"agent.num_minibatches: {size} decisions of a rollout ({agent.rollout_steps} steps of {self.num_envs} "
                 f"environments) cannot be shared out evenly over {agent.num_minibatches} minibatches"
             )
-        self.learner = Learner(
-            self.online,
-            observed_return,
-            optimizer=agent.optimizer,
-            weight_decay=agent.weight_decay,
-            lr=agent.lr,
-            adam_eps=agent.adam_eps,
-            max_grad_norm=agent.max_grad_norm,
-            seed=child_seed(config.seed, "learner"),
-        )
+        self.learner = self.make_learner(observed_return)
         self.shuffling = torch.Generator().manual_seed(child_seed(config.seed, "minibatches"))
         self.rollout: list[dict[str, Tensor]] = []  # by step: what `store` made of it, [N, ...] each
 

@@ -22,3 +22,12 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
         return self._replace(**{k: v.to(device) for k, v in self._asdict().items() if v is not None})
+
+    def take(self, rows: Tensor) -> "Batch":
+        """The transitions in `rows`."""
+        return self._replace(**{k: v[rows] for k, v in self._asdict().items() if v is not None})
+
+    @classmethod
+    def of_returns(cls, obs: Tensor, action: Tensor, returns: Tensor) -> "Batch":
+        """Transitions whose return is known, so that nothing is bootstrapped: its reward is the whole of it."""
+        return cls(obs, action, returns, torch.zeros_like(returns), obs, torch.ones_like(returns))

@@ -1,7 +1,8 @@
 """The learner: batches in, better weights out. The eager path here is the definition of an update."""
 
 import copy
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -64,6 +65,12 @@ class TDLoss(nn.Module):
         return self.online.features(batch.next_obs) if wanted else None
 
 
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": functools.partial(torch.optim.AdamW, fused=True),  # AdamW without weight decay is Adam, to the bit
+    "radam": functools.partial(torch.optim.RAdam, decoupled_weight_decay=True),
+}
+
+
 class Learner:
     """One optimiser step per `update`, and the target network that follows the online network.
 
@@ -71,8 +78,11 @@ class Learner:
         online: the network to train; the target network starts as its copy.
         target_rule: what the prediction is trained towards, its options bound.
         regularizers: terms that are added to the loss, by the name under which they are shown.
+        optimizer: `adam` or `radam`.
+        weight_decay: decoupled from the gradient, as in AdamW: weights -= lr * weight_decay * weights.
         max_grad_norm: the gradient's norm is clipped to this, if given.
         target_every_updates, target_tau: every so many updates, target += tau (online - target); tau = 1 copies.
+            Without the first there is no target network: the online network is its own.
         seed: of the generator of the random numbers of heads and output layers.
     """
 
@@ -82,17 +92,21 @@ class Learner:
         target_rule: TargetRule,
         *,
         regularizers: Mapping[str, Regularizer] | None = None,
+        optimizer: str = "adam",
+        weight_decay: float = 0.0,
         lr: float,
         adam_eps: float,
         max_grad_norm: float | None,
-        target_every_updates: int,
-        target_tau: float,
+        target_every_updates: int | None = None,
+        target_tau: float = 1.0,
         seed: int,
     ):
-        self.online, self.target = online, copy.deepcopy(online).requires_grad_(False)
-        self.target.normalizer = online.normalizer  # both see observations the same way at all times
+        self.online = self.target = online
+        if target_every_updates is not None:
+            self.target = copy.deepcopy(online).requires_grad_(False)
+            self.target.normalizer = online.normalizer  # both see observations the same way at all times
         self.td_loss = TDLoss(self.online, self.target, target_rule, regularizers)
-        self.optimizer = torch.optim.Adam(online.parameters(), lr=lr, eps=adam_eps, fused=True)
+        self.optimizer = OPTIMIZERS[optimizer](online.parameters(), lr=lr, eps=adam_eps, weight_decay=weight_decay)
         self.max_grad_norm, self.target_tau = max_grad_norm, target_tau
         self.target_every_updates = target_every_updates
         self.device = next(online.parameters()).device
@@ -114,7 +128,7 @@ class Learner:
             self.norm_before_clipping = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
-        if self.num_updates % self.target_every_updates == 0:
+        if self.target_every_updates is not None and self.num_updates % self.target_every_updates == 0:
             self.sync_target()
         return update
 
@@ -138,6 +152,11 @@ class Learner:
         if self.norm_before_clipping is not None:
             return float(self.norm_before_clipping)
         return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+
+    def set_lr(self, lr: float) -> None:
+        """The learning rate of the next updates."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
 
     def weights(self) -> dict[str, Tensor]:
         """The online network's state."""

@@ -54,6 +54,11 @@ def sarsa(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | None)
     return backup(next_values, torch.where(batch.next_action < 0, best, batch.next_action), batch)
 
 
+def observed_return(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | None) -> Atoms:
+    """The reward as it is: for agents that make whole returns of what they saw (`Batch.of_returns`)."""
+    return Atoms.at(batch.reward)
+
+
 def expected_sarsa(
     online: QNetwork,
     target: QNetwork,
