@@ -84,6 +84,9 @@ def test_dry_run(classyq, tmp_path):
     assert "(device c" in result.out
     result = classyq("train", "cartpole", "--dry-run", "--agent.normalize_reward")
     assert "support [-10, 10] (auto: rewards are normalised)" in result.out
+    result = classyq("train", "catch", "--dry-run", "--output_layer", "noisy", "--output_layer.hidden", "8")
+    assert 'output_layer.name = "noisy"\n  output_layer.hidden = 8' in result.out
+    assert "output_layer.sigma = 0.5" in result.out
     assert not list(tmp_path.iterdir())
 
 
