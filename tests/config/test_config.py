@@ -119,7 +119,7 @@ def test_an_environment_must_be_given():
 
 @pytest.mark.parametrize(("tables", "message"), [
     ({"target_rule": "q_lerning"}, "target_rule: unknown target rule 'q_lerning'. Did you mean 'q_learning'?"),
-    ({"agent": "dpn"}, "agent: unknown agent 'dpn'. Did you mean 'dqn'?"),
+    ({"agent": "dqm"}, "agent: unknown agent 'dqm'. Did you mean 'dqn'?"),
     ({"exploration": "apx"}, "exploration: unknown exploration 'apx'. Did you mean 'apex'?"),
     ({"replay": "unifrom"}, "replay: unknown replay 'unifrom'. Did you mean 'uniform'?"),
     ({"head": {"name": "hl_gaus"}}, "head: unknown head 'hl_gaus'. Did you mean 'hl_gauss'?"),
