@@ -103,9 +103,9 @@ def test_acting(output_layer):
         agent.act(obs)
         values.append(float(agent.predicted[0]))
     assert len(set(values)) == (20 if "noisy" in output_layer else 1)
-    before = agent.exploration.state_dict()
+    before = agent.generator.get_state()
     agent.act(obs)
-    same = torch.equal(before["generator"], agent.exploration.state_dict()["generator"])
+    same = torch.equal(before, agent.generator.get_state())
     assert same == ("noisy" not in output_layer)
 
 
@@ -113,8 +113,7 @@ def test_acting_goes_on_from_its_state():
     straight, resumed = make_agent("noisy_dueling"), make_agent("noisy_dueling", seed=2)
     obs = np.full((1, 3), 0.5, np.float32)
     straight.act(obs)
-    resumed.load_weights(straight.online.state_dict())
-    resumed.exploration.load_state_dict(straight.exploration.state_dict())
+    resumed.load_state_dict(straight.state_dict())
     for _ in range(3):
         straight.act(obs), resumed.act(obs)
         assert straight.predicted == resumed.predicted

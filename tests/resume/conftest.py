@@ -73,6 +73,18 @@ def tiny() -> Callable[..., RunConfig]:
 
 
 @pytest.fixture
+def without_replay() -> Callable[..., RunConfig]:
+    """As `tiny`, for agents that keep no transitions."""
+
+    def make(env: str, overrides: Mapping[str, Any]) -> RunConfig:
+        config = RunConfig.parse({"env": {"id": env, "support": [-2.0, 30.0]}, "agent": overrides["agent.name"]})
+        own = ("agent.", "replay.")
+        return config.with_overrides({k: v for k, v in TINY.items() if not k.startswith(own)} | dict(overrides))
+
+    return make
+
+
+@pytest.fixture
 def train_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Course]:
     """Trains to the end; at every step of `stops` a scheduler's signal arrives, and a fresh call goes on."""
     advance = Run.advance
@@ -99,7 +111,7 @@ def train_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Course]:
 def state_of(run: Run) -> dict[str, Any]:
     """Everything that decides what happens next, the rows of replay included."""
     replay = run.agent.replay
-    rows = replay.segment(max(0, replay.rows - replay.num_rows), replay.rows)
+    rows = {} if replay is None else replay.segment(max(0, replay.rows - replay.num_rows), replay.rows)
     state = run.state_dict() | {"rows": rows, "step": run.step}
     del state["clock"]  # how long it took decides nothing
     return state

@@ -67,7 +67,7 @@ CASES = {
             "head.name": "iqn",
             "output_layer.name": "noisy_dueling",
             "output_layer.hidden": 8,
-            "agent.target_rule": "double_q_learning",
+            "target_rule": "double_q_learning",
             "exploration.epsilon_start": 0.1,
         },
     ),
@@ -104,6 +104,17 @@ CASES = {
     ),
     "stacked pictures": (f"{WORLDS}:Pictures", {"env.frame_stack": 3, "env.num_envs": 2}),
     "evaluated with epsilon": ("catch", {"evaluation.epsilon": 0.3}),
+    "priorities, Munchausen, regularisers": (
+        "catch",
+        {
+            "replay": {"name": "prioritized", "importance_steps": 300},
+            "target_rule": "munchausen",
+            "regularizers.cql.alpha": 0.1,
+            "regularizers.dr3.coefficient": 0.01,
+            "agent.weight_decay": 0.1,
+        },
+    ),
+    "boltzmann": ("catch", {"exploration.name": "boltzmann"}),
 }
 
 
@@ -114,6 +125,31 @@ def test_interrupted_twice(case, tiny, train_in_pieces, assert_same_run, assert_
     straight = train_in_pieces(config, tmp_path / "straight")
     pieces = train_in_pieces(config, tmp_path / "pieces", [152, 290])
     assert straight.run.agent.replay.rows > straight.run.agent.replay.num_rows, "the ring should wrap"
+    assert_same_run(straight, pieces)
+    assert_same_course(tmp_path / "straight", tmp_path / "pieces")
+
+
+PQN = {
+    "agent.name": "pqn",
+    "agent.rollout_steps": 7,
+    "agent.num_minibatches": 3,
+    "agent.optimizer": "radam",
+    "agent.lr_decay": True,
+    "env.num_envs": 3,
+}
+
+
+@pytest.mark.parametrize(("env", "overrides"), [
+    ("catch", {"output_layer.name": "noisy", "exploration.epsilon_start": 0.2}),
+    ("CartPole-v1", {"env.max_steps": 9, "agent.normalize_obs": True, "agent.normalize_reward": True}),
+    (f"{WORLDS}:Masked", {"head.name": "iqn"}),
+])  # fmt: skip
+def test_pqn(env, overrides, without_replay, train_in_pieces, assert_same_run, assert_same_course, tmp_path):
+    """Stopped in the middle of a rollout, and where one has just been learned from."""
+    config = without_replay(env, PQN | overrides)
+    straight = train_in_pieces(config, tmp_path / "straight")
+    pieces = train_in_pieces(config, tmp_path / "pieces", [3 * 17, 3 * 28])
+    assert straight.run.agent.learner.num_updates == 6 * (400 // 21)
     assert_same_run(straight, pieces)
     assert_same_course(tmp_path / "straight", tmp_path / "pieces")
 

@@ -36,7 +36,7 @@ class Marked(gymnasium.Env):
 
 @pytest.mark.parametrize("rule", TARGET_RULES)
 def test_masks_lie_beside_their_observations(rule, small):
-    changes = {"agent.target_rule": rule, "agent.n_step": 2, "env.num_envs": 2, "replay.capacity_steps": 120}
+    changes = {"target_rule": rule, "agent.n_step": 2, "env.num_envs": 2, "replay.capacity_steps": 120}
     run = Run(small(f"{__file__}:Marked", changes), None, None)  # pyright: ignore
     for _ in range(100):
         run.advance()

@@ -1,0 +1,155 @@
+"""PQN: what a rollout becomes, and how it is learned from. T steps, N environments."""
+
+import numpy as np
+import pytest
+import torch
+
+from agents.agent import Transition
+from agents.config import RunConfig
+from agents.networks.qnetwork import EnvSpec
+from agents.pqn import PQN
+from agents.running.stopwatch import Stopwatch
+from agents.tables import ConfigError
+
+T, N, GAMMA, LAMBDA = 6, 2, 0.9, 0.6
+SPEC = EnvSpec((3,), "float32", 4, False)
+
+
+def make(**overrides):
+    config = RunConfig.parse({
+        "steps": 1_000,
+        "env": {"id": "catch", "num_envs": N, "support": [-5.0, 5.0]},
+        "torso": "mlp",
+        "agent": {
+            "name": "pqn",
+            "gamma": GAMMA,
+            "trace_decay": LAMBDA,
+            "rollout_steps": T,
+            "num_minibatches": 4,
+            "num_epochs": 3,
+        },
+    })  # fmt: skip
+    return PQN(config.with_overrides(overrides), SPEC, Stopwatch())
+
+
+def play(agent, seed=0, steps=T):
+    """Fabricated decisions: environment 0 ends terminally at step 2, environment 1 is cut off at step 3."""
+    rng = np.random.default_rng(seed)
+    seen, obs = [], rng.normal(size=(N, 3)).astype(np.float32)
+    for t in range(steps):
+        action, next_obs = agent.act(obs), rng.normal(size=(N, 3)).astype(np.float32)
+        terminal, done = np.array([t == 2, False]), np.array([t == 2, t == 3])
+        step = Transition(obs, action, rng.normal(size=N).astype(np.float32), terminal, done, next_obs, None, None)
+        agent.observe(step)
+        seen.append((step, agent.predicted.copy()))
+        obs = np.where(done[:, None], rng.normal(size=(N, 3)).astype(np.float32), next_obs)
+    agent.act(obs)  # as a run does before it learns
+    return seen
+
+
+def n_step_mixture(seen, agent, env, t):
+    """The lambda-return by its definition, (1 - lambda) sum_n lambda**(n-1) G^(n) + the last with what is left."""
+    total, weight, discounted, factor = 0.0, 1.0, 0.0, 1.0
+    for k in range(t, T):
+        step, _ = seen[k]
+        discounted += factor * step.reward[env]
+        factor *= GAMMA
+        if step.terminal[env]:
+            value = 0.0
+        elif step.done[env]:
+            value = agent.online(torch.from_numpy(step.next_obs[env][None])).mean().max().item()
+        else:
+            value = seen[k + 1][1][env] if k + 1 < T else agent.predicted[env]
+        last = step.done[env] or k == T - 1
+        total += (weight if last else weight * (1 - LAMBDA)) * (discounted + factor * value)
+        weight *= LAMBDA
+        if last:
+            return total
+    raise AssertionError
+
+
+def test_returns_are_those_of_the_definition():
+    agent = make()
+    seen = play(agent)
+    batch = agent.make_batch(torch.from_numpy(agent.predicted).float())
+    expected = [n_step_mixture(seen, agent, env, t) for t in range(T) for env in range(N)]
+    # Sums of up to six float32 products of numbers of the size of 1.
+    np.testing.assert_allclose(batch.reward.numpy(), expected, atol=2e-6)
+    assert (batch.discount == 0).all(), "the return is whole: nothing more is bootstrapped"
+    flat = [(step.obs[env], step.action[env]) for step, _ in seen for env in range(N)]
+    assert all((batch.obs[i].numpy() == obs).all() and batch.action[i] == a for i, (obs, a) in enumerate(flat))
+
+
+def test_every_decision_is_learned_from_once_in_every_epoch(monkeypatch):
+    agent = make()
+    seen = play(agent)
+    batches = []
+    monkeypatch.setattr(agent.learner, "update", lambda batch: batches.append(batch))
+    agent.learn()
+    assert len(batches) == 3 * 4
+    every = sorted(step.obs[env].tolist() for step, _ in seen for env in range(N))
+    orders = []
+    for epoch in range(3):
+        obs = torch.cat([b.obs for b in batches[4 * epoch : 4 * epoch + 4]]).tolist()
+        assert sorted(obs) == every
+        orders.append(obs)
+    assert orders[0] != orders[1]
+    agent.learn()
+    assert len(batches) == 12, "the rollout is learned from, and a new one begins"
+
+
+def test_nothing_is_learned_before_a_rollout_is_complete():
+    agent = make()
+    play(agent, steps=T - 1)
+    agent.learn()
+    assert agent.learner.num_updates == 0
+
+
+def test_there_is_no_target_network():
+    agent = make()
+    assert agent.learner.target is agent.learner.online
+
+
+@pytest.mark.parametrize(("decay", "rate"), [(False, 0.5), (True, 0.5 * (1 - 2 * T / 1_000))])
+def test_the_learning_rate_may_fall_to_0_over_the_run(decay, rate):
+    agent = make(**{"agent.lr": 0.5, "agent.lr_decay": decay})
+    play(agent)
+    agent.learn()
+    assert agent.learner.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+
+
+def test_an_episode_that_is_cut_from_outside_bootstraps_there():
+    """A world that cannot be replayed on resume: its last observation is where the return is cut."""
+    agent = make()
+    play(agent, steps=3)
+    obs = np.array([0.5, -1.0, 2.0], np.float32)
+    agent.cut(1, obs)
+    with torch.no_grad():
+        value = agent.online(torch.from_numpy(obs[None])).mean().max()
+    assert bool(agent.rollout[-1]["episode_end"][1])
+    assert agent.rollout[-1]["final_value"][1] == value
+    assert not agent.rollout[-2]["episode_end"][1]
+
+
+def test_an_illegal_action_has_no_value_where_an_episode_was_cut():
+    agent = make()
+    mask = np.array([[True, False, False, False], [False, True, False, False]])
+    obs = np.zeros((N, 3), np.float32)
+    agent.act(obs)
+    done, end = np.array([True, True]), np.array([False, False])
+    agent.observe(Transition(obs, np.zeros(N, np.int64), np.zeros(N, np.float32), end, done, obs, mask, None))
+    with torch.no_grad():
+        q_values = agent.online(torch.from_numpy(obs)).mean()
+    assert torch.equal(agent.rollout[0]["final_value"], q_values[[0, 1], [0, 1]])
+
+
+def test_a_rollout_that_cannot_be_shared_out_is_refused():
+    with pytest.raises(ConfigError, match=r"agent.num_minibatches: 12 decisions of a rollout \(6 steps of 2"):
+        make(**{"agent.num_minibatches": 5})
+
+
+def test_the_plan():
+    assert make().plan() == "12 updates of 3 per 12 steps = 996"
+    assert (
+        make(steps=10).plan().endswith("= 0\nwarning: the run ends before its first rollout does: nothing is learned")
+    )
