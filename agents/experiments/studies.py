@@ -41,6 +41,7 @@ class Study(NamedTuple):
     threshold: float | None = None  # a run counts as solved where its best policy's return reaches this
     curve: str = TAG  # the metric that is plotted
     digits: int = 0  # after the point, of the scores of single runs
+    note: str = ""  # what a reader should know beside it
 
 
 LAST_20 = "charts/episodic_return_20"
@@ -64,6 +65,7 @@ STUDIES: dict[str, Study] = {
         [Arm("hl_gauss", {}, ONE), Arm("mse", {"head.name": "mse"}, ONE)],
         curve=LAST_20,
         digits=1,
+        note="Random play scores -20.5 ± 0.1 with this protocol ([random.md](random.md), 30 games).",
     ),
 }
 
@@ -178,6 +180,7 @@ def report(name: str, root: Path, command: str) -> str:
         "",
         f"![learning curves]({name}.png)",
         "",
+        *([study.note, ""] if study.note else []),
         *scores(study, results),
         "",
         *costs(study, results),
