@@ -11,7 +11,6 @@ from pydantic import Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
-SomeSteps = Annotated[int, Field(ge=0)]
 Temperature = Annotated[float, Field(gt=0)]
 
 
@@ -69,7 +68,7 @@ class EpsilonGreedy(Exploration):
         epsilon_start: Share = 1.0,
         epsilon_end: Share = 0.05,
         epsilon_steps: Steps = 10_000,
-        epsilon_after_steps: SomeSteps = 0,
+        epsilon_after_steps: Annotated[int, Field(ge=0)] = 0,
         epsilon_until_steps: Steps | None = None,
     ):
         super().__init__(num_envs, seed)

@@ -110,7 +110,12 @@ class ImpalaCNN(ImageTorso):
 
 def make_pool(name: str) -> nn.Module:
     """The pooling called `name`: maps [B, C, H, W] -> [B, C, H', W']."""
-    pools = {"none": nn.Identity(), "max6": nn.AdaptiveMaxPool2d(6), "max8": nn.AdaptiveMaxPool2d(8), "average": nn.AdaptiveAvgPool2d(1)}
+    pools = {
+        "none": nn.Identity(),
+        "max6": nn.AdaptiveMaxPool2d(6),
+        "max8": nn.AdaptiveMaxPool2d(8),
+        "average": nn.AdaptiveAvgPool2d(1),
+    }
     if name not in pools:
         raise ValueError(f"pool is {name!r}, wanted one of {', '.join(map(repr, pools))}")
     return pools[name]

@@ -44,7 +44,8 @@ class PrioritizedReplay(UniformReplay):
 
     Source: [1] Schaul et al. 2016, s. 3.3, 3.4 and appendix B.2.1, where stratified draws are; new transitions begin
     with the maximum as in its algorithm 1, here when they become whole, n steps later. [2] Dopamine, rainbow_agent.py
-    and sum_tree.py; 1e-10 is added to P as well there. [3] Clark et al. 2025, Beyond the Rainbow. [4] Hessel et al. 2018, with the uniform part as in DeepMind's dqn_zoo.
+    and sum_tree.py; 1e-10 is added to P as well there. [3] Clark et al. 2025, Beyond the Rainbow.
+    [4] Hessel et al. 2018, with the uniform part as in DeepMind's dqn_zoo.
     """
 
     bytes_beside = 9  # a float64, and its share of the sums

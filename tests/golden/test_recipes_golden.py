@@ -1,8 +1,8 @@
 """Are the recipes the published ones? Numbers as their sources have them, in their units, and what follows from them.
 
 Sources: [D] google/dopamine, `jax/agents/*/configs/*.gin` (Castro et al. 2018); [M] google-research, `munchausen_rl`,
-atari.gin (Vieillard et al. 2020); [H] Hessel et al. 2018, table 1; [S] Schaul et al. 2016, table 3; [W] Wang et al. 2016;
-[F] Farebrother et al. 2024, tables B.1 to B.3; [E] schmidtdominik/Rainbow, argp.py, rainbow.py and replay_buffer.py;
+atari.gin (Vieillard et al. 2020); [H] Hessel et al. 2018, table 1; [S] Schaul et al. 2016, table 3; [W] Wang et al.
+2016; [F] Farebrother et al. 2024, tables B.1 to B.3; [E] schmidtdominik/Rainbow, argp.py, rainbow.py and replay_buffer.py;
 [B] Clark et al. 2025, table D6, and its code; [P] mttga/purejaxql, pqn_atari.yaml and pqn_minatar.yaml.
 """
 
@@ -15,6 +15,7 @@ from agents.config import RunConfig
 from agents.presets import preset_names
 
 ADAM, BINS, QUANTILES = (6.25e-5, 1.5e-4), (2.5e-4, 3.125e-4), (5e-5, 3.125e-4)
+FAST, OF_256 = (2.5e-4, 0.005 / 256), (1e-4, 0.005 / 256)
 SQRT_LOSS = ("loss", 0.5, 0.5, 0.5)  # what, exponent, importance exponent at the beginning and at the end of the run
 TO_ONE = ("loss", 0.5, 0.4, 1.0)
 
@@ -35,12 +36,10 @@ REPLAY = {
     "m_iqn": ("[M]", QUANTILES, 1, 0.99, 32, ("munchausen", "iqn"), None),
     "rainbow": ("[D] rainbow", ADAM, 3, 0.99, 32, ("q_learning", "c51"), SQRT_LOSS),
     "rainbow_full": ("[H]", ADAM, 3, 0.99, 32, ("double_q_learning", "c51"), TO_ONE),
-    "fe_rainbow": (
-        "[E]", (2.5e-4, 0.005 / 256), 3, 0.99, 256, ("double_q_learning", "huber"), ("td_error", 0.5, 0.45, 1.0)
-    ),
-    "btr": ("[B]", (1e-4, 0.005 / 256), 3, 0.997, 256, ("munchausen", "iqn"), ("td_error", 0.2, 0.2, 0.2)),
-    "btr_hl_gauss": ("[B]", (1e-4, 0.005 / 256), 3, 0.997, 256, ("munchausen", "hl_gauss"), ("td_error", 0.2, 0.2, 0.2)),
-}  # fmt: skip
+    "fe_rainbow": ("[E]", FAST, 3, 0.99, 256, ("double_q_learning", "huber"), ("td_error", 0.5, 0.45, 1.0)),
+    "btr": ("[B]", OF_256, 3, 0.997, 256, ("munchausen", "iqn"), ("td_error", 0.2, 0.2, 0.2)),
+    "btr_hl_gauss": ("[B]", OF_256, 3, 0.997, 256, ("munchausen", "hl_gauss"), ("td_error", 0.2, 0.2, 0.2)),
+}
 STEPS = dict.fromkeys(REPLAY, (4, 20_000, 8_000, 1_000_000)) | {
     "fe_rainbow": (64 // 2, 120_000, 32_000, 2**20),
     "btr": (64, 200_000, 500 * 64, 2**20),
