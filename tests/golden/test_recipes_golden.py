@@ -2,8 +2,9 @@
 
 Sources: [D] google/dopamine, `jax/agents/*/configs/*.gin` (Castro et al. 2018); [M] google-research, `munchausen_rl`,
 atari.gin (Vieillard et al. 2020); [H] Hessel et al. 2018, table 1; [S] Schaul et al. 2016, table 3; [W] Wang et al.
-2016; [F] Farebrother et al. 2024, tables B.1 to B.3; [E] schmidtdominik/Rainbow, argp.py, rainbow.py and replay_buffer.py;
-[B] Clark et al. 2025, table D6, and its code; [P] mttga/purejaxql, pqn_atari.yaml and pqn_minatar.yaml.
+2016; [F] Farebrother et al. 2024, tables B.1 to B.3; [E] schmidtdominik/Rainbow, argp.py, rainbow.py and
+replay_buffer.py; [B] Clark et al. 2025, table D6, and its code; [P] mttga/purejaxql, pqn_atari.yaml and
+pqn_minatar.yaml.
 """
 
 import math
