@@ -87,7 +87,7 @@ class DQN(Agent):
                 batch = batch.to(self.device)
         with self.stopwatch("learn"):
             self.last_update = update = self.learner.update(batch)
-            self.replay.update_priorities(indices, update.td_error, update.losses)
+            self.replay.update_priorities(indices, update.prediction.error(update.goal), update.losses)
 
     def metrics(self) -> dict[str, float]:
         return {**super().metrics(), "replay/size": float(len(self.replay)), **self.replay.metrics()}

@@ -52,7 +52,13 @@ class Greedy(Exploration):
 
 
 class EpsilonGreedy(Exploration):
-    """With probability epsilon a random legal action instead of the greedy one, drawn for each environment alone."""
+    """With probability epsilon a random legal action instead of the greedy one, drawn for each environment alone.
+
+    Args:
+        epsilon_start, epsilon_end, epsilon_steps: epsilon falls linearly from the first to the second in so many steps.
+        epsilon_after_steps: before it begins to fall, as Dopamine waits until it begins to learn.
+        epsilon_until_steps: epsilon is 0 from there on, for networks whose noise explores (BTR).
+    """
 
     def __init__(
         self,
@@ -62,12 +68,17 @@ class EpsilonGreedy(Exploration):
         epsilon_start: Share = 1.0,
         epsilon_end: Share = 0.05,
         epsilon_steps: Steps = 10_000,
+        epsilon_after_steps: Annotated[int, Field(ge=0)] = 0,
+        epsilon_until_steps: Steps | None = None,
     ):
         super().__init__(num_envs, seed)
         self.start, self.end, self.duration = epsilon_start, epsilon_end, epsilon_steps
+        self.after, self.until = epsilon_after_steps, epsilon_until_steps
 
     def epsilon(self, step: int) -> float:
-        return linear_schedule(step, self.start, self.end, self.duration)
+        if self.until is not None and step >= self.until:
+            return 0.0
+        return linear_schedule(max(0, step - self.after), self.start, self.end, self.duration)
 
     def choose(self, q_values: np.ndarray, step: int, mask: np.ndarray | None) -> np.ndarray:
         return self.explore(q_values, self.epsilon(step), mask)

@@ -95,6 +95,10 @@ class ActionValues(ABC):
     def loss(self, target: Atoms) -> Tensor:
         """The loss of a selected prediction against target atoms [B, K]: [B], without weights or reduction."""
 
+    def error(self, target: Atoms) -> Tensor:
+        """How far a selected prediction is off, [B], for prioritised replay: |mean of the target - mean|."""
+        return (target.mean() - self.mean()).abs()
+
     def atoms(self) -> Atoms:
         """What a target bootstraps from: the mean as one atom, unless a head says otherwise."""
         return Atoms.at(self.mean())

@@ -48,6 +48,15 @@ class QuantileValues(ActionValues):
         above, below = huber_sums(self.outputs.double(), target, self.kappa)
         return (self.taus * above + (1 - self.taus) * below).sum(-1).float()
 
+    def error(self, target: Atoms) -> Tensor:
+        """sum_i sum_j p_j |y_j - theta_i|; [B]. It is 0 only where nothing is random.
+
+        Source: Clark et al. 2025, "Beyond The Rainbow": the priority of BTR (Dopamine takes the loss).
+        """
+        self._check_target(target)
+        above, below = huber_sums(self.outputs.double(), target, kappa=0)
+        return (above + below).sum(-1).float()
+
     def diagnostics(self, target: Atoms) -> dict[str, Tensor]:
         """spread: mean distance between the 5 % and 95 % quantiles predicted."""
         quantiles = self.outputs.quantile(torch.tensor([0.05, 0.95], device=self.outputs.device), dim=-1)

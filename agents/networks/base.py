@@ -53,6 +53,15 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
+def activated(convolution: nn.Conv2d, layer_norm: bool) -> list[nn.Module]:
+    """A convolution and its ReLU; with `layer_norm` as in PQN: normalised in between, weights He-normal, biases 0."""
+    if not layer_norm:
+        return [convolution, nn.ReLU()]
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
+    return [convolution, ChannelNorm(convolution.out_channels), nn.ReLU()]
+
+
 def check_image(torso: str, obs_shape: Sequence[int]) -> None:
     """Refuse what is not [C, H, W]; images [H, W, C] are told by their having more rows than columns and channels."""
     if len(obs_shape) != 3 or obs_shape[0] > min(obs_shape[1:]):

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from agents.networks.base import ImageTorso, check_image
 
-Pool = Literal["none", "max6", "average"]
+Pool = Literal["none", "max6", "max8", "average"]
+SMALLEST = {"max6": 41, "max8": 57}  # images of which three halvings leave as many pixels as the pooling has
 
 
 class SpectralConv2d(nn.Conv2d):
@@ -72,7 +73,8 @@ class ImpalaCNN(ImageTorso):
     Args:
         width: multiplies the 16, 32 and 32 channels.
         spectral_norm: on the convolutions of the residual blocks, not on the first of each stage.
-        pool: of the last maps: `none` keeps all of them, `max6` takes maxima to 6x6, `average` the mean over pixels.
+        pool: of the last maps: `none` keeps all of them, `max6` takes maxima to 6x6 and `max8` to 8x8, `average` the
+            mean over pixels.
     """
 
     STAGES = (16, 32, 32)
@@ -90,10 +92,10 @@ class ImpalaCNN(ImageTorso):
             channels = filters
         self.layers = nn.Sequential(*layers, nn.ReLU())
         self.pool = make_pool(pool)
-        if pool == "max6" and min(obs_shape[1:]) < 41:
+        if min(obs_shape[1:]) < (size := SMALLEST.get(pool, 1)):
             raise ValueError(
-                f"observations {tuple(obs_shape)} are too small for pool 'max6', which wants 41x41 at least "
-                "so that there are 6x6 pixels to take maxima of; use 'none' or 'average'"
+                f"observations {tuple(obs_shape)} are too small for pool {pool!r}, which wants {size}x{size} at least "
+                "so that there are as many pixels to take maxima of; use 'none' or 'average'"
             )
         self.measure(obs_shape)
 
@@ -108,7 +110,12 @@ class ImpalaCNN(ImageTorso):
 
 def make_pool(name: str) -> nn.Module:
     """The pooling called `name`: maps [B, C, H, W] -> [B, C, H', W']."""
-    pools = {"none": nn.Identity(), "max6": nn.AdaptiveMaxPool2d(6), "average": nn.AdaptiveAvgPool2d(1)}
+    pools = {
+        "none": nn.Identity(),
+        "max6": nn.AdaptiveMaxPool2d(6),
+        "max8": nn.AdaptiveMaxPool2d(8),
+        "average": nn.AdaptiveAvgPool2d(1),
+    }
     if name not in pools:
         raise ValueError(f"pool is {name!r}, wanted one of {', '.join(map(repr, pools))}")
     return pools[name]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from agents.networks.base import ChannelNorm, ImageTorso, check_image, same_padding
+from agents.networks.base import ImageTorso, activated, check_image, same_padding
 
 
 class NatureCNN(ImageTorso):
@@ -48,11 +48,7 @@ class NatureCNN(ImageTorso):
                     f"observations {tuple(obs_shape)} are too small for torso 'nature', which wants 36x36 at least "
                     "without padding (torso 'cnn' takes small ones)"
                 )
-            convolution = nn.Conv2d(channels, filters, kernel, stride)
-            layers += [convolution, ChannelNorm(filters), nn.ReLU()] if layer_norm else [convolution, nn.ReLU()]
-            if layer_norm:
-                nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-                nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
+            layers += activated(nn.Conv2d(channels, filters, kernel, stride), layer_norm)
             channels = filters
         self.layers = nn.Sequential(*layers)
         self.measure(obs_shape)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from agents.networks.base import Torso
+from agents.networks.base import Torso, activated
 from agents.networks.hadamax import HadamaxCNN
 from agents.networks.impala import ImpalaCNN
 from agents.networks.nature import NatureCNN
@@ -43,9 +43,10 @@ class SmallCNN(Torso):
 
     Args:
         channels: filters of each convolution, stride 1, no padding.
+        layer_norm: as of `nature`, for PQN.
     """
 
-    def __init__(self, obs_shape: Sequence[int], *, channels: tuple[int, ...] = (16,)):
+    def __init__(self, obs_shape: Sequence[int], *, channels: tuple[int, ...] = (16,), layer_norm: bool = False):
         super().__init__()
         if len(obs_shape) not in (2, 3) or not channels:
             raise ValueError(
@@ -55,7 +56,7 @@ class SmallCNN(Torso):
         self.add_channel = len(obs_shape) == 2
         self.channels_last = len(obs_shape) == 3 and obs_shape[-1] < obs_shape[0]
         widths = [1 if self.add_channel else min(obs_shape[0], obs_shape[-1]), *channels]
-        layers = [layer for w, v in itertools.pairwise(widths) for layer in (nn.Conv2d(w, v, 3), nn.ReLU())]
+        layers = [layer for w, v in itertools.pairwise(widths) for layer in activated(nn.Conv2d(w, v, 3), layer_norm)]
         self.layers = nn.Sequential(*layers, nn.Flatten())
         try:
             self.out_features = self(torch.zeros(1, *obs_shape)).shape[-1]

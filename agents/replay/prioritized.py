@@ -29,7 +29,7 @@ class PrioritizedReplay(UniformReplay):
             uniform_mix=1e-3, stratified=False
 
     Args:
-        priority: what `error` is: the mean of the target minus the predicted mean, or the head's loss.
+        priority: what `error` is: the head's `error` (of the means, or of quantiles in pairs), or its loss.
         exponent: 0 is uniform replay, 1 is proportional to the error.
         epsilon: keeps what has no error from never being seen again.
         importance_exponent: beta; 0 corrects nothing, 1 makes a batch unbiased up to the division by the largest.
@@ -44,8 +44,8 @@ class PrioritizedReplay(UniformReplay):
 
     Source: [1] Schaul et al. 2016, s. 3.3, 3.4 and appendix B.2.1, where stratified draws are; new transitions begin
     with the maximum as in its algorithm 1, here when they become whole, n steps later. [2] Dopamine, rainbow_agent.py
-    and sum_tree.py; 1e-10 is added to P as well there. [3] Clark et al. 2024, Beyond the Rainbow, which sums |error|
-    over quantiles. [4] Hessel et al. 2018, with the uniform part as in DeepMind's dqn_zoo.
+    and sum_tree.py; 1e-10 is added to P as well there. [3] Clark et al. 2025, Beyond the Rainbow.
+    [4] Hessel et al. 2018, with the uniform part as in DeepMind's dqn_zoo.
     """
 
     bytes_beside = 9  # a float64, and its share of the sums

@@ -40,8 +40,18 @@ def test_list_has_every_name(what, classyq):
 def test_list_tells_of_options_and_purposes(classyq):
     assert re.search(r"^hl_gauss +num_bins=51, .*sigma_ratio=0.75", classyq("list", "heads").out, re.MULTILINE)
     assert re.search(r"^huber +kappa=1.0", classyq("list", "heads").out, re.MULTILINE)
-    assert re.search(r"^cartpole +CartPole-v1: \w+", classyq("list", "presets").out, re.MULTILINE)
     assert re.search(r"^mlp +\w+", classyq("list", "torsos").out, re.MULTILINE)
+
+
+def test_list_presets_is_a_table(classyq):
+    """A line each, narrow enough for a terminal: what, source, head, environment, weights, replay."""
+    header, *rows = classyq("list", "presets").out.splitlines()
+    assert header.split("  ")[0] == "preset"
+    assert len(rows) == len(preset_names())
+    assert max(len(row) for row in rows) <= 120
+    cells = {row.split()[0]: re.split(" {2,}", row) for row in rows}
+    assert cells["btr"][1:] == ["Beyond The Rainbow (Clark et al. 2025)", "iqn", "ALE/Pong-v5", "5.27M", "7.4 GB"]
+    assert cells["pqn"][-2:] == ["1.69M", "no replay"]
 
 
 def test_runs(classyq, finished):

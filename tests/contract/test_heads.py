@@ -252,6 +252,24 @@ def test_diagnostics_are_finite_scalars(case):
 
 
 @every_case
+def test_the_error_is_never_less_than_that_of_the_means(case):
+    """[B]; and it is that of the means, but for quantiles, of which each pair counts."""
+    head = build(case)
+    features, _, action, reward, discount, draws, _ = batch_for(head)
+    with torch.no_grad():
+        chosen = head(features, draws).select(action)
+        goal = head(2 * features).select(action).atoms().backup(reward, discount)
+        error, of_means = chosen.error(goal), (goal.mean() - chosen.mean()).abs()
+    assert error.shape == (BATCH,)
+    if hasattr(chosen, "taus"):
+        of_means = of_means * chosen.outputs.shape[-1]
+        assert (error >= of_means - 1e-4).all()
+        assert (error > of_means + 1e-2).any(), "pairs disagree where means do not"
+    else:
+        assert torch.equal(error, of_means)
+
+
+@every_case
 def test_the_distribution_shown_is_one(case):
     """Non-negative and of mass 1 for random, strongly disagreeing logits; its mean is Q where none was negative."""
     head = build(case)

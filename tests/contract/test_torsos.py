@@ -12,6 +12,7 @@ ATARI_LIKE = (2, 36, 37)
 CASES = {
     "mlp": ("mlp", (2, 3), {"hidden": (5,)}),
     "cnn": ("cnn", (6, 5, 2), {"channels": (3,)}),
+    "cnn pqn": ("cnn", (6, 5, 2), {"channels": (3,), "layer_norm": True}),
     "nature": ("nature", ATARI_LIKE, {}),
     "nature same": ("nature", (2, 9, 9), {"padding": "same"}),
     "nature pqn": ("nature", ATARI_LIKE, {"layer_norm": True}),
@@ -117,7 +118,7 @@ def test_what_is_no_image_is_refused(name, shape):
 REFUSED = [
     ("nature", {"padding": "full"}, "padding is 'full', wanted"),
     ("impala", {"width": 0}, "width must be at least 1, got 0"),
-    ("impala", {"pool": "max"}, "pool is 'max', wanted one of 'none', 'max6', 'average'"),
+    ("impala", {"pool": "max"}, "pool is 'max', wanted one of 'none', 'max6', 'max8', 'average'"),
     ("soft_moe", {"encoder": "mlp"}, "encoder is 'mlp', wanted"),
     ("soft_moe", {"num_experts": 0}, "at least 1, got 0 and 512"),
     ("soft_moe", {"hidden": 0}, "at least 1, got 4 and 0"),
@@ -132,6 +133,8 @@ def test_refused_options(name, options, message):
         TORSOS[name]((4, 84, 84), **options)
 
 
-def test_too_small_for_six_by_six():
-    with pytest.raises(ValueError, match="too small for pool 'max6', which wants 41x41"):
-        TORSOS["impala"]((4, 84, 40), pool="max6")
+@pytest.mark.parametrize(("pool", "size", "pixels"), [("max6", 41, 6), ("max8", 57, 8)])
+def test_too_small_for_a_pooling(pool, size, pixels):
+    with pytest.raises(ValueError, match=f"too small for pool '{pool}', which wants {size}x{size}"):
+        TORSOS["impala"]((4, 84, size - 1), pool=pool)
+    assert TORSOS["impala"]((4, size, size), pool=pool).layers(torch.zeros(1, 4, size, size)).shape[-1] == pixels

@@ -43,6 +43,20 @@ def test_loss_against_a_loop(kappa, per_row):
     np.testing.assert_allclose(loss, expected, rtol=5e-6)  # 35 positive float32 terms, each with a few roundings
 
 
+def test_error_against_a_loop():
+    """BTR's priority: distances of every target atom from every quantile, whatever taus and kappa are."""
+    rng = np.random.default_rng(2)
+    quantiles, values = rng.standard_normal((12, 7)) * 2, rng.standard_normal((12, 5)) * 2
+    probs = rng.dirichlet(np.ones(5), 12)
+    prediction = QuantileValues(torch.tensor(quantiles).float(), midpoints(7), 1.0)
+    expected = [
+        sum(p * abs(y - q) for q in row for y, p in zip(ys, ps, strict=True))
+        for row, ys, ps in zip(quantiles, values, probs, strict=True)
+    ]
+    error = prediction.error(Atoms(torch.tensor(values).float(), torch.tensor(probs).float()))
+    np.testing.assert_allclose(error, expected, rtol=5e-6)  # 35 positive float32 terms
+
+
 def test_loss_by_hand():
     """Quantiles (0, 2) at tau (.25, .75), target 1 with mass 1, kappa 1: |u| = 1 both, L = 1/2.
 

@@ -128,6 +128,15 @@ def test_maxima_of_btr_are_a_pooling_by_two():
     assert torch.equal(pool(maps), functional.max_pool2d(maps, 3, 2, 1))
 
 
+def test_maxima_to_eight_by_eight():
+    """Of 11x11 pixels, as in FE-Rainbow; window i begins at floor(11 i / 8) and ends before ceil(11 (i + 1) / 8)."""
+    maps = torch.randn(2, 3, 11, 11)
+    pooled = ImpalaCNN((1, 57, 57), pool="max8").pool(maps)
+    starts, ends = [0, 1, 2, 4, 5, 6, 8, 9], [2, 3, 5, 6, 7, 9, 10, 11]
+    rows = torch.stack([maps[:, :, a:b].amax(2) for a, b in zip(starts, ends, strict=True)], 2)
+    assert torch.equal(pooled, torch.stack([rows[..., a:b].amax(-1) for a, b in zip(starts, ends, strict=True)], -1))
+
+
 def float64(module):
     return {name: value.detach().double() for name, value in module.state_dict().items()}
 
@@ -273,6 +282,18 @@ def test_residual_block_written_out(channels, stride, bottleneck):
     shortcut = apply("shortcut.0", x.double(), 1, stride) if "shortcut.0.weight" in w else x.double()
     assert ("shortcut.0.weight" in w) == (stride == 2 or bottleneck)
     torch.testing.assert_close(block(x).double(), (y + shortcut).relu(), atol=1e-4, rtol=1e-4)  # float32 and norms
+
+
+def test_small_cnn_of_pqn():
+    """Gallici et al. 2024, `pqn_minatar.py`: 16 3x3 filters, a norm over channels, ReLU; 8x8x16 = 1024 features."""
+    torch.manual_seed(0)
+    torso = TORSOS["cnn"]((10, 10, 4), layer_norm=True)
+    assert [type(layer) for layer in torso.layers[:-1]] == [torch.nn.Conv2d, ChannelNorm, torch.nn.ReLU]
+    assert (torso.out_features, num_weights(torso)) == (1024, conv(4, 16) + 2 * 16)
+    maps = torso.layers[:2](torch.rand(2, 4, 10, 10))
+    torch.testing.assert_close(maps.mean(1), torch.zeros(2, 8, 8), atol=1e-5, rtol=0)
+    assert torso.layers[0].weight.std().item() == pytest.approx(math.sqrt(2 / (4 * 9)), rel=0.1)  # 576 numbers
+    assert not torso.layers[0].bias.any()
 
 
 def test_nature_of_pqn():

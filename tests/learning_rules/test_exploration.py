@@ -23,6 +23,15 @@ def test_epsilon_falls_linearly_and_stays(step, epsilon):
     assert linear_schedule(step, 0.9, 0.1, 200) == epsilon_greedy().epsilon(step)
 
 
+@pytest.mark.parametrize(("step", "epsilon"), [(0, 0.9), (60, 0.9), (160, 0.5), (260, 0.1), (499, 0.1), (500, 0.0)])
+def test_epsilon_waits_and_ends(step, epsilon):
+    """0.9 until step 60, 0.1 from step 260, and nothing from step 500."""
+    options = {"epsilon_start": 0.9, "epsilon_end": 0.1, "epsilon_steps": 200}
+    exploration = EpsilonGreedy(1, 0, **options, epsilon_after_steps=60, epsilon_until_steps=500)
+    assert exploration.epsilon(step) == pytest.approx(epsilon, rel=1e-14)
+    assert exploration.metrics(step) == {"charts/epsilon": exploration.epsilon(step)}
+
+
 def test_a_schedule_may_rise():
     assert linear_schedule(1, 0.0, 1.0, 4) == 0.25
 

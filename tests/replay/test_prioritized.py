@@ -432,10 +432,11 @@ def test_a_restored_replay_equals_the_one_that_went_on():
         assert torch.equal(level, expected)
 
 
-@pytest.mark.parametrize("priority", ["td_error", "loss"])
-def test_an_agent_learns_by_priority(priority, tmp_path):
+@pytest.mark.parametrize(("priority", "head"), [("td_error", "hl_gauss"), ("td_error", "iqn"), ("loss", "hl_gauss")])
+def test_an_agent_learns_by_priority(priority, head, tmp_path):
     """What an update saw becomes the priorities of its batch, and its loss is weighted."""
     small = {"agent.learn_after_steps": 30, "agent.batch_size": 8, "torso.hidden": [16], "replay.capacity_steps": 60}
+    small["head"] = head
     run = build(RunConfig.preset("catch", small), tmp_path, Silent(1))
     agent, num_envs = run.agent, run.config.env.num_envs
     given = run.spec.obs_shape, getattr(torch, run.spec.obs_dtype)
@@ -448,7 +449,8 @@ def test_an_agent_learns_by_priority(priority, tmp_path):
         run.advance()
     (_, indices), seen = batches[-2:]
     update = agent.last_update
-    errors = (update.td_error if priority == "td_error" else update.losses).double().abs() + 0.25
+    by_head = update.prediction.error(update.goal)
+    errors = (by_head if priority == "td_error" else update.losses).double() + 0.25
     leaves, expected = replay.leaf(indices).tolist(), {}
     for leaf, error in zip(leaves, errors.tolist(), strict=True):
         expected[leaf] = max(expected.get(leaf, 0.0), error)

@@ -1,0 +1,105 @@
+"""Does every recipe learn with every head? Two updates on made-up transitions of the right shape, narrow networks.
+
+T vector steps, N environments.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from agents.agent import Transition
+from agents.components import KINDS
+from agents.config import RunConfig
+from agents.networks.qnetwork import EnvSpec
+from agents.presets import preset_names
+from agents.running.stopwatch import Stopwatch
+from value_heads import HEADS
+
+T, N = 24, 2
+SEEN = {  # smaller than a game of Atari, but 57x57 is the least that every encoder takes
+    "ALE/Pong-v5": EnvSpec((4, 57, 57), "uint8", 6, has_action_mask=False),
+    "MinAtar/Asterix-v1": EnvSpec((10, 10, 4), "bool", 5, has_action_mask=False),
+    "CartPole-v1": EnvSpec((4,), "float32", 2, has_action_mask=False),
+    "catch": EnvSpec((10, 5), "float32", 3, has_action_mask=False),
+}
+TINY = {"device": "cpu", "env.num_envs": N}
+TINY_AGENTS = {
+    "dqn": {
+        "agent.batch_size": 4,
+        "agent.learn_after_steps": 8,
+        "agent.replay_ratio": 1 / N,
+        "agent.target_every_updates": 1,
+        "replay.capacity_steps": N * T,
+    },
+    "pqn": {"agent.rollout_steps": 4, "agent.num_epochs": 1, "agent.num_minibatches": 2},
+}
+TINY_TORSOS = {
+    "mlp": {"torso.hidden": [8]},
+    "cnn": {"torso.channels": [2]},
+    "impala": {"torso.width": 1},
+    "soft_moe": {"torso.num_experts": 2, "torso.hidden": 8},
+}
+TINY_HEADS = {
+    "quantile": {"head.num_quantiles": 8},
+    "iqn": {f"head.num_{what}": 4 for what in ("taus", "target_taus", "acting_taus", "cosines")},
+}
+RECIPES = [name for name in preset_names() if RunConfig.preset(name).agent.name in TINY_AGENTS]
+OWN = {name: RunConfig.preset(name).head.name for name in RECIPES}
+OTHER = {name: "c51" if own == "iqn" else "iqn" for name, own in OWN.items()}
+ALL = [(name, head) for name in RECIPES for head in HEADS]
+FAST = [pair for pair in ALL if pair[1] in (OWN[pair[0]], OTHER[pair[0]])]
+
+
+def tiny(name, head):
+    """The recipe with another head, its parts as small as they go and everything else as it is."""
+    config = RunConfig.preset(name, {"head": head} if head != OWN[name] else {})
+    small = TINY | TINY_AGENTS[config.agent.name] | TINY_TORSOS.get(config.torso.name, {}) | TINY_HEADS.get(head, {})
+    if config.output_layer.hidden is not None:
+        small["output_layer.hidden"] = 8
+    if config.env.support == "auto":
+        small["env.support"] = [-10.0, 10.0]
+    return config.with_overrides(small)
+
+
+def made_up(spec, seed=0):
+    """Transitions that go on from each other; one environment loses a life, and one is truncated."""
+    rng = np.random.default_rng(seed)
+    obs = rng.integers(0, 256 if spec.obs_dtype == "uint8" else 2, (T + 1, N, *spec.obs_shape)).astype(spec.obs_dtype)
+    for t in range(T):
+        never = np.zeros(N, bool)
+        yield Transition(
+            obs=obs[t],
+            action=rng.integers(spec.num_actions, size=N),
+            reward=rng.normal(size=N) * 3,
+            terminal=np.array([t == 2, False]),
+            done=np.array([False, t == 3]) if t == 3 else never,
+            next_obs=obs[t + 1],
+            next_mask=None,
+            mask=None,
+        )
+
+
+@pytest.mark.parametrize(("name", "head"), [p if p in FAST else pytest.param(*p, marks=pytest.mark.slow) for p in ALL])
+def test_two_updates(name, head):
+    config = tiny(name, head)
+    spec = SEEN[config.env.id]
+    agent = KINDS["agent"].find(config.agent.name)(config, spec, Stopwatch())
+    before = [p.detach().clone() for p in agent.online.parameters()]
+    for t in made_up(spec):
+        assert agent.act(t.obs).shape == (N,)
+        agent.observe(t)
+        agent.learn()
+        if agent.learner.num_updates >= 2:
+            break
+    assert agent.learner.num_updates == 2
+    after = list(agent.online.parameters())
+    assert all(p.isfinite().all() for p in after)
+    changed = [not torch.equal(p, q) for p, q in zip(before, after, strict=True)]
+    assert changed[-1], "the last layer learns"
+    assert np.mean(changed) > 0.9  # but for what ReLUs of a narrow layer keep from learning
+    assert agent.last_update is not None
+    assert agent.last_update.losses.shape == ((4,) if config.agent.name == "dqn" else (N * 4 // 2,))
+    assert all(math.isfinite(value) for value in agent.metrics().values())
+    assert "updates of" in agent.plan() or "1 update of" in agent.plan()
