@@ -29,7 +29,7 @@ def record(
     typer.echo(f"run    {path}, policy of step {about.about['policy_step']:,}, epsilon {epsilon:g}")
     typer.echo(f"return {score} over {len(made.returns):,} episodes, and {made.num_cut} cut at the end")
     size = f"{data.num_bytes() / 1e6:.1f} MB"
-    typer.echo(f"wrote  {data.path}: {data.steps:,} steps of {about.num_envs} environments, {size}")
+    typer.echo(f"wrote  {data.path}: {data.steps:,} steps (environments: {about.num_envs}), {size}")
     typer.echo(
         f"next   classyq train {path / 'config.json'} --agent cql --agent.dataset {data.path} "
         "--regularizers.cql.alpha 0.1"

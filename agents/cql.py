@@ -94,9 +94,11 @@ class CQL(Agent):
 
     def plan(self) -> str:
         """How many updates will be made, and how often a recorded step is learned from."""
-        recorded = f"{self.dataset.steps:,} recorded steps ({self.dataset.path})"
-        times = self.config.steps * self.settings.batch_size / self.dataset.steps
-        return f"each one update of {self.settings.batch_size} from {recorded}, each learned from {times:.3g} times"
+        recorded, size = self.dataset.steps, self.settings.batch_size
+        return (
+            f"each of them 1 update of {size} and none in an environment; each of the {recorded:,} recorded steps "
+            f"({self.dataset.path}) is learned from {self.config.steps * size / recorded:.3g} times"
+        )
 
     def metrics(self) -> dict[str, float]:
         scalars = {"replay/updates": float(self.learner.num_updates), "replay/size": float(len(self.data))}

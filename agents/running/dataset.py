@@ -1,6 +1,6 @@
-"""Data sets: what happened in an environment, recorded once and learned from without it. docs/datasets.md is the format.
+"""Data sets: what happened in an environment, recorded once and learned from without it.
 
-A data set is a directory of `.npy` files and dataset.json, which says how to read them. Rewards are raw; n-step sums,
+A data set is a directory of `.npy` files and dataset.json, which says how to read them (docs/datasets.md). Rewards are raw; n-step sums,
 clipping, normalisation and stacks of frames are made when it is learned from.
 
 Dimensions: T rows (vector steps), N environments, A actions.
@@ -40,12 +40,8 @@ class Description(Table):
     obs_dtype: Literal["float32", "uint8"]
     num_actions: int = Field(ge=1)
     has_action_mask: bool = False
-    stack: int = Field(
-        default=1, ge=1, description="frames in the leading axis of obs of which only the newest is kept"
-    )
-    padding: Literal["repeat", "zeros"] = Field(
-        default="repeat", description="of the stack that an episode begins with"
-    )
+    stack: int = Field(default=1, ge=1, description="frames of an obs, of which the newest is kept; 1 is all")
+    padding: Literal["repeat", "zeros"] = Field(default="repeat", description="of the first stack of an episode")
     crc32: dict[str, int] = Field(description="of every file, by its name")
     about: dict[str, Any] = Field(default={}, description="where the data are from; nothing here is relied upon")
 
@@ -61,7 +57,7 @@ class Description(Table):
             "reward": ("float32", each),
             "terminal": ("bool", each),
             "episode_end": ("bool", each),
-            **{name: ("bool", (*each, self.num_actions)) for name in masks},
+            **dict.fromkeys(masks, ("bool", (*each, self.num_actions))),
         }
 
 
