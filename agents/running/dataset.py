@@ -1,7 +1,7 @@
 """Data sets: what happened in an environment, recorded once and learned from without it.
 
-A data set is a directory of `.npy` files and dataset.json, which says how to read them (docs/datasets.md). Rewards are raw; n-step sums,
-clipping, normalisation and stacks of frames are made when it is learned from.
+A data set is a directory of `.npy` files and dataset.json, which says how to read them (docs/datasets.md). Rewards are
+raw; n-step sums, clipping, normalisation and stacks of frames are made when it is learned from.
 
 Dimensions: T rows (vector steps), N environments, A actions.
 """
