@@ -79,7 +79,7 @@ def test_the_data_have_changed(config, train_in_pieces, tmp_path):
     path.write_text(json.dumps(json.loads(whole) | {"about": {"changed": True}}))
     with pytest.raises(
         CheckpointError,
-        match=r"the data set .*data is not the one that this run began with: it has fingerprint [\da-f]{8}",
+        match=r"the data set .*data is not the one that this run began with: it has .* [\da-f]{8}$",
     ):
         train(config, tmp_path / "run")
     path.write_text(whole)
@@ -90,7 +90,7 @@ def test_the_data_are_damaged_or_gone(config, train_in_pieces, tmp_path):
     stopped(config, train_in_pieces, tmp_path / "run")
     with (tmp_path / "data" / "reward.npy").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ConfigError, match="reward.npy is missing or damaged: its CRC-32"):
+    with pytest.raises(ConfigError, match=r"reward.npy is missing or damaged: its CRC-32"):
         train(config, tmp_path / "run")
     shutil.rmtree(tmp_path / "data")
     with pytest.raises(ConfigError, match="data is no data set"):
