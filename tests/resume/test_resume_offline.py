@@ -54,11 +54,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_interrupted_twice(case, config, train_in_pieces, assert_same_run, assert_same_course, tmp_path):
+def test_interrupted_twice(case, config, train_in_pieces, assert_same_course, tmp_path):
     config = config.with_overrides(CASES[case])
-    straight = train_in_pieces(config, tmp_path / "straight")
-    pieces = train_in_pieces(config, tmp_path / "pieces", [33, 90])
-    assert_same_run(straight, pieces)
+    train_in_pieces(config, tmp_path / "straight")
+    train_in_pieces(config, tmp_path / "pieces", [33, 90])
     assert_same_course(tmp_path / "straight", tmp_path / "pieces")
     assert not (tmp_path / "pieces" / "replay").exists()
     state = torch.load(checkpoint.found(tmp_path / "pieces")[-1], weights_only=True)
@@ -97,7 +96,7 @@ def test_the_data_are_damaged_or_gone(config, train_in_pieces, tmp_path):
         train(config, tmp_path / "run")
 
 
-def test_environments_that_are_not_deterministic_do_not_matter(config, train_in_pieces, assert_same_run, tmp_path):
+def test_environments_that_are_not_deterministic_do_not_matter(config, train_in_pieces, tmp_path):
     """They are not played, so there is nothing in them to go on with, and no note about them."""
     wrapped = f"{tmp_path}/moody.py:Moody"
     (tmp_path / "moody.py").write_text(
