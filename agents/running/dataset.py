@@ -152,29 +152,50 @@ def check_new(path: Path) -> None:
 def write(path: Path, replay: UniformReplay, spec: "EnvSpec", about: dict[str, Any]) -> Dataset:
     """Write all rows of a replay that has not gone around, and whose last row ends every episode.
 
+    Raises:
+        ConfigError: as `write_arrays`.
+    """
+    store, rows = replay.observations, replay.rows
+    slots = store.final_slot[:rows]
+    tensors = {name: getattr(replay, name)[:rows] for name in replay.row_names()}
+    tensors |= {"obs": store.frames[:rows], "final_obs": store.finals[slots[slots >= 0]]}
+    arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    padding = "zeros" if store.pad_zeros else "repeat"
+    return write_arrays(path, arrays, spec, about, stack=store.stack, padding=padding)
+
+
+def write_arrays(
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    spec: "EnvSpec",
+    about: dict[str, Any],
+    *,
+    stack: int = 1,
+    padding: Literal["repeat", "zeros"] = "repeat",
+) -> Dataset:
+    """Write the arrays of a data set (`Description.shapes`).
+
     It is there whole or not at all: written beside `path`, and renamed.
 
     Raises:
         ConfigError: where something is there already, or the disk refuses.
     """
     check_new(path)
-    store, rows = replay.observations, replay.rows
-    slots = store.final_slot[:rows]
-    tensors = {name: getattr(replay, name)[:rows] for name in replay.row_names()}
-    tensors |= {"obs": store.frames[:rows], "final_obs": store.finals[slots[slots >= 0]]}
     partial = path.resolve().with_suffix(".partial")
+    rows, num_envs = arrays["action"].shape
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for name, tensor in tensors.items():
-            np.save(partial / f"{name}.npy", tensor.cpu().numpy())
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array)
+        checksums = {p.name: crc32(p) for p in sorted(partial.iterdir())}
         description = Description(
             rows=rows,
-            num_envs=replay.num_envs,
+            num_envs=num_envs,
             **spec._asdict(),
-            stack=store.stack,
-            padding="zeros" if store.pad_zeros else "repeat",
-            crc32={p.name: crc32(p) for p in sorted(partial.iterdir())},
+            stack=stack,
+            padding=padding,
+            crc32=checksums,
             about=about,
         )
         (partial / DESCRIPTION).write_text(description.model_dump_json(indent=1), encoding="utf-8")

@@ -40,7 +40,7 @@ def test_a_data_set_written_by_hand(tmp_path, monkeypatch):
     (tmp_path / "climb.py").write_text(WORLD)
     config = RunConfig.parse({"env": {"id": "./climb.py:Climb", "support": [-1, 12]}, "agent": {"name": "cql"}})
     config = config.with_overrides(
-        {"agent.dataset": "my_data", "agent.lr": 1e-2, "agent.target_every_updates": 10, "steps": 150}
+        {"agent.dataset": "my_data", "agent.lr": 1e-2, "agent.target_every_updates": 10, "steps": 200}
         | {"torso": {"name": "mlp", "hidden": [16]}, "evaluation.num_episodes": 1, "evaluation.final_episodes": 1}
     )
     assert train(config, tmp_path / "run").best_return == 0 + 1 + 2 + 3 + 4

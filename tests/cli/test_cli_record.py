@@ -56,6 +56,7 @@ def test_the_recipe(classyq, finished):
     (("train", "cql_catch"), "error: agent.dataset is missing: the directory of a data set, which classyq"),
     (("train", "cql_catch", "--agent.dataset", "nowhere"), "error: agent.dataset: nowhere is no data set"),
     (("train", "cql_catch", "--exploration", "greedy"), "agent 'cql' has no use for [exploration]: leave it out"),
+    (("record", "minari:theirs-v0"), "error: --out is missing: a new directory for minari:theirs-v0"),
     (("record", "last"), "there are no runs in runs/ yet: classyq train"),
     (("record", "last", "--epsilon", "2"), "Invalid value for '--epsilon'"),
 ])  # fmt: skip
@@ -64,6 +65,19 @@ def test_refused(arguments, message, classyq, tmp_path):
     assert result.code == 2
     assert message in result.err
     assert not list(tmp_path.iterdir())
+
+
+def test_from_minari_and_to_it(classyq, finished, monkeypatch, tmp_path):
+    pytest.importorskip("h5py")
+    pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "store"))
+    result = classyq("record", "last", "--steps", 20, "--minari", "mine/catch-v0")
+    assert result.code == 0
+    assert "minari mine/catch-v0\n" in result.out
+    result = classyq("record", "minari:mine/catch-v0", "--out", "back")
+    assert result.code == 0
+    assert result.out.startswith("wrote  back: 20 steps (environments: 1)")
+    assert "next   classyq train --env ENV --agent cql --agent.dataset back" in result.out
 
 
 def test_help(classyq):
