@@ -27,7 +27,7 @@ def minari_module() -> Any:
         ConfigError: where it is not installed.
     """
     try:
-        import minari
+        import minari  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError(f"Minari cannot be used ({error}): pip install 'classyq[minari]'") from error
     return minari
@@ -40,8 +40,9 @@ def from_minari(name: str, out: Path) -> dataset.Dataset:
         ConfigError: where there is none, its spaces are not supported, or `out` is not new.
     """
     dataset.check_new(out)
+    minari = minari_module()
     try:
-        source = minari_module().load_dataset(name)
+        source = minari.load_dataset(name)
         box, discrete = converted_space(source.observation_space), require_discrete(source.action_space)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"minari:{name}: {error}") from error

@@ -27,8 +27,7 @@ def minari(tmp_path, monkeypatch):
 def loaded(data):
     about = data.description
     spec = EnvSpec(about.obs_shape, about.obs_dtype, about.num_actions, about.has_action_mask)
-    replay = dataset.load(data, spec, n_step=2, gamma=0.5, seed=0)
-    return replay
+    return dataset.load(data, spec, n_step=2, gamma=0.5, seed=0)
 
 
 def transitions(data):
@@ -50,7 +49,7 @@ def test_there_and_back(minari, small, tmp_path):
     back = from_minari("mine/catch-v0", tmp_path / "back")
     assert (back.description.num_envs, back.description.stack, back.steps) == (1, 1, 70)
     np.testing.assert_array_equal(transitions(back), transitions(data))
-    with pytest.raises(ConfigError, match="^--minari mine/catch-v0: "):
+    with pytest.raises(ConfigError, match=r"^--minari mine/catch-v0: "):
         to_minari(data, "mine/catch-v0")
 
 
@@ -85,7 +84,7 @@ def test_what_others_wrote(minari, tmp_path):
 
 
 def test_refused(minari, tmp_path):
-    with pytest.raises(ConfigError, match="^minari:nothing-v0: .* not found locally"):
+    with pytest.raises(ConfigError, match=r"^minari:nothing-v0: .* not found locally"):
         from_minari("nothing-v0", tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
