@@ -48,6 +48,7 @@ class Agent(ABC):
     Config: type[AgentConfig]
     learner: Learner
     replay: UniformReplay | None = None
+    acts = True  # False: it learns from recorded data, each step of the run is an update, and evaluations alone play
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
         self.config, self.spec, self.stopwatch = config, spec, stopwatch

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from agents.cli_record import record
 from agents.overrides import parse_value, split_overrides
 
 if TYPE_CHECKING:
@@ -219,6 +220,9 @@ def watch(
         typer.echo(f"return {e.score:g} in {e.length:,} steps{'' if e.over else ', and not over'}")
     typer.echo(f"wrote  {made.path} ({made.num_pictures:,} pictures, {made.num_bytes / 1e6:.1f} MB)")
     typer.echo(f"       and as watch/episode for TensorBoard: tensorboard --logdir {path}")
+
+
+app.command()(record)
 
 
 @runs_app.callback()

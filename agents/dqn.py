@@ -12,6 +12,7 @@ from pydantic import Field
 from agents.agent import Agent, Transition
 from agents.components import KINDS, AgentConfig, ReplayConfig
 from agents.networks.qnetwork import EnvSpec
+from agents.replay.observations import is_stack
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
@@ -106,8 +107,6 @@ class DQN(Agent):
 
 def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int) -> UniformReplay:
     """The replay of a configuration, empty."""
-    looks_like_a_stack = len(spec.obs_shape) >= 3 and spec.obs_shape[0] < min(spec.obs_shape[1:])
-    is_stack = looks_like_a_stack or config.env.frame_stack is not None
     settings = config.replay
     return KINDS["replay"].find(settings.name)(
         settings.capacity_steps,
@@ -117,7 +116,7 @@ def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int) -> UniformRe
         num_actions=spec.num_actions if spec.has_action_mask else None,
         n_step=n_step,
         gamma=config.agent.gamma,
-        share_frames=settings.share_frames and is_stack,
+        share_frames=settings.share_frames and is_stack(spec.obs_shape, config.env.frame_stack),
         device=config.device if settings.device == "same" else settings.device,
         map_dir=settings.map_dir,
         seed=child_seed(config.seed, "replay"),

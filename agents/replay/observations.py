@@ -22,6 +22,11 @@ from agents.replay.memory import check_fits
 Shape = Sequence[int]
 
 
+def is_stack(obs_shape: Shape, frame_stack: int | None) -> bool:
+    """Whether observations are stacks of frames: because we make them, or by their shape, [4, 84, 84]."""
+    return frame_stack is not None or (len(obs_shape) >= 3 and obs_shape[0] < min(obs_shape[1:]))
+
+
 class ObservationStore:
     """Observations of T rows and the true final observation of every episode that ended among them.
 

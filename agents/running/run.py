@@ -55,7 +55,14 @@ class Run:
         self.saturated = False
 
     def advance(self) -> None:
-        """One decision in every environment; while they step, the agent learns from what came before."""
+        """One decision in every environment; while they step, the agent learns from what came before.
+
+        An agent that does not act makes one update.
+        """
+        if not self.agent.acts:
+            self.agent.learn()
+            self.step += 1
+            return
         mask = self.venv.action_mask
         action = self.agent.act(self.obs, mask)
         with self.stopwatch("env"):
@@ -75,7 +82,7 @@ class Run:
     def scalars(self, steps_per_second: float) -> dict[str, float]:
         """One row of metrics by tag."""
         row = {"charts/SPS": steps_per_second}
-        if self.venv.frames_per_step > 1:
+        if self.agent.acts and self.venv.frames_per_step > 1:
             row["charts/frames"] = float(self.step * self.venv.frames_per_step)
         if self.episodes:
             row["charts/episodic_return"] = float(np.mean([r for r, _ in self.episodes]))
@@ -169,7 +176,8 @@ class Run:
         if self.agent.replay is not None:
             self.checkpointer.restore(path, self.agent.replay)
         self.statistics.load_state_dict(state["statistics"])
-        self.restore_environments(state["venv"], state["obs"].numpy())
+        if self.agent.acts:
+            self.restore_environments(state["venv"], state["obs"].numpy())
         self.episodes = [(r, n) for r, n in state["episodes"]]
         self.last_returns.extend(state["last_returns"])
         self.best, self.last_return = state["best"], state["last_return"]

@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 
 from agents.config import RunConfig
+from agents.running import dataset
 from agents.seeding import child_seed
 from agents.tables import ConfigError
 from envs import is_atari, make_env, make_vector
@@ -17,8 +18,9 @@ def resolve_support(config: RunConfig) -> tuple[RunConfig, str]:
 
     With normalised rewards, whose returns have a deviation of about 1, it is [-10, 10]. With rewards clipped to
     [-c, c] it is +-c / (1 - gamma), the largest return there is. An environment that knows its range has it as
-    `return_range`; a tenth is added on both sides. Otherwise random play for PROBE_STEPS steps, in environments and
-    with seeds of its own, gives `envs.value_range.suggest_support`.
+    `return_range`; a tenth is added on both sides. Otherwise `envs.value_range.suggest_support` gives it for the
+    episodes of the data set, where there is one, or of random play for PROBE_STEPS steps, in environments and with
+    seeds of its own.
     """
     support, agent = config.env.support, config.agent
     if support != "auto":
@@ -30,6 +32,8 @@ def resolve_support(config: RunConfig) -> tuple[RunConfig, str]:
         return config.with_overrides({"env.support": [-bound, bound]}), "auto: clipped reward / (1 - gamma)"
     try:
         return probe(config)
+    except ConfigError:
+        raise
     except (TypeError, ValueError, gymnasium.error.Error) as error:
         raise ConfigError(f"env: {error}") from error
 
@@ -51,6 +55,10 @@ def probe(config: RunConfig) -> tuple[RunConfig, str]:
     if known is not None:
         margin = 0.1 * (known[1] - known[0])
         return config.with_overrides({"env.support": [known[0] - margin, known[1] + margin]}), "auto: the environment"
+    if (path := config.agent.options().get("dataset")) is not None:
+        recorded = dataset.find(path)
+        support = list(suggest_support(recorded.episodes(), config.agent.gamma))
+        return config.with_overrides({"env.support": support}), f"auto: from the returns in {recorded.path}"
     seed = child_seed(config.seed, "probe")
     venv = make_vector(**config.env.arguments(frame_stack=None), seed=seed)
     try:

@@ -10,6 +10,7 @@ from agents.config import RunConfig, json_schema
 from agents.networks.qnetwork import EnvSpec, make_network
 from agents.presets import PRESETS, preset_names
 from agents.replay import uniform
+from agents.running.record import record
 from agents.running.stopwatch import Stopwatch
 from envs import UnknownEnvironment, make_vector
 
@@ -18,10 +19,18 @@ SHORT |= {"evaluation.max_steps": 300, "replay.capacity_steps": 1_000, "device":
 ASTERIX = EnvSpec((10, 10, 4), "bool", 5, has_action_mask=False)  # where its package is not installed
 
 
-@pytest.mark.parametrize("name", ["cartpole", "catch", "pong"])
+@pytest.mark.parametrize("name", ["cartpole", "catch", "cql_catch", "pong"])
 def test_a_recipe_trains(name, tmp_path):
     """From the command's configuration to the best policy; the other recipes are in tests/contract/test_recipes.py."""
     summary = train(RunConfig.preset(name, SHORT), tmp_path / "run")
+    """From the command's configuration to the best policy; the other recipes are in tests/contract/test_recipes.py."""
+    changes = SHORT
+    if RunConfig.preset(name).agent.name == "cql":
+        train(RunConfig.preset("catch", {"steps": 20, "evaluation.final_episodes": 1}), tmp_path / "played")
+        data = record(tmp_path / "played", tmp_path / "data", steps=100, epsilon=1.0, seed=0).dataset
+        without = ("agent.learn_after_steps", "replay.capacity_steps")
+        changes = {k: v for k, v in SHORT.items() if k not in without} | {"agent.dataset": str(data.path)}
+    summary = train(RunConfig.preset(name, changes), tmp_path / "run")
     assert summary.finished
     assert summary.step == 300
     assert (tmp_path / "run" / "best.pt").is_file()

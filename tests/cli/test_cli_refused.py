@@ -33,7 +33,7 @@ REFUSED = {
         ("train", "--output_layer.name", "liner"),
         ["unknown output layer 'liner'. Did you mean 'linear'?"],
     ),
-    "agent": (("train", "--agent", "dqm"), ["unknown agent 'dqm'. Did you mean 'dqn'? Choose from: dqn"]),
+    "agent": (("train", "--agent", "dqm"), ["unknown agent 'dqm'. Did you mean 'dqn'? Choose from: cql, dqn"]),
     "agent's module": (("train", "--agent", "nowhere:A"), ["agent 'nowhere:A': module 'nowhere' cannot be imported"]),
     "agent in module": (
         ("train", "--agent", "agents.dqn:DQM"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agents.config import RunConfig
+from agents.running.record import record
 from agents.running.trainer import train
 
 SMALL = {
@@ -43,3 +44,34 @@ def run_dir(small: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("finished")
     train(small(overrides={"seed": 3}), path)
     return path
+
+
+OFFLINE = {
+    "agent.name": "cql",
+    "torso.name": "mlp",
+    "torso.hidden": [16],
+    "agent.batch_size": 16,
+    "steps": 60,
+    "evaluation.every_steps": 30,
+    "evaluation.num_episodes": 2,
+    "evaluation.final_episodes": 2,
+    "log.every_steps": 20,
+    "log.histogram_every_steps": 30,
+}
+
+
+@pytest.fixture(scope="session")
+def recorded(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 400 random steps in Catch; leave it as it is."""
+    return record(run_dir, tmp_path_factory.mktemp("recorded") / "data", steps=400, epsilon=1.0, seed=0).dataset.path
+
+
+@pytest.fixture(scope="session")
+def offline(recorded: Path) -> Callable[..., RunConfig]:
+    """A configuration that learns from recorded data; overrides are dotted."""
+
+    def make(env: str = "catch", overrides: Mapping[str, Any] | None = None) -> RunConfig:
+        config = RunConfig.parse({"env": {"id": env, "support": [-1.0, 1.0]}})
+        return config.with_overrides(OFFLINE | {"agent.dataset": str(recorded)} | dict(overrides or {}))
+
+    return make
