@@ -11,6 +11,7 @@ from pydantic import Field
 
 from agents.agent import Agent, Transition
 from agents.components import KINDS, AgentConfig, ReplayConfig
+from agents.learning.learner import TDLoss
 from agents.networks.qnetwork import EnvSpec
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
@@ -38,15 +39,23 @@ class DQN(Agent):
 
     Config = DQNConfig
     replay: UniformReplay
+    td_loss: type[TDLoss] = TDLoss
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
         super().__init__(config, spec, stopwatch)
         assert isinstance(config.agent, DQNConfig)
         self.settings = agent = config.agent
         self.learner = self.make_learner(
-            self.target_rule(), target_every_updates=agent.target_every_updates, target_tau=agent.target_tau
+            self.target_rule(),
+            td_loss=self.td_loss,
+            target_every_updates=agent.target_every_updates,
+            target_tau=agent.target_tau,
         )
-        self.replay = make_replay(config, spec, n_step=agent.n_step)
+        self.replay = self.make_replay()
+
+    def make_replay(self) -> UniformReplay:
+        """The replay of the configuration, empty."""
+        return make_replay(self.config, self.spec, n_step=self.settings.n_step)
 
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Into replay."""
@@ -104,8 +113,8 @@ class DQN(Agent):
         self.replay.load_state_dict(state["replay"])
 
 
-def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int) -> UniformReplay:
-    """The replay of a configuration, empty."""
+def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int, **more: Any) -> UniformReplay:
+    """The replay of a configuration, empty; `more` is what that of another agent wants to know."""
     looks_like_a_stack = len(spec.obs_shape) >= 3 and spec.obs_shape[0] < min(spec.obs_shape[1:])
     is_stack = looks_like_a_stack or config.env.frame_stack is not None
     settings = config.replay
@@ -122,4 +131,5 @@ def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int) -> UniformRe
         map_dir=settings.map_dir,
         seed=child_seed(config.seed, "replay"),
         **settings.options(without=ReplayConfig.model_fields),
+        **more,
     )
