@@ -121,9 +121,10 @@ class SequenceReplay(PrioritizedReplay):
         if (first, stop) == (old_first, old_stop):
             return
         self.weighted_rows = first, stop
-        gone, age = self.leaves_and_ages(max(old_first, first - self.num_rows), min(first + self.burn_in, stop))
-        is_before = torch.arange(len(gone), device=self.device) < first - max(old_first, first - self.num_rows)
-        gone = gone[is_before.unsqueeze(-1) | (age > 0)]
+        start = max(old_first, first - self.num_rows)
+        gone, age = self.leaves_and_ages(start, min(first + self.burn_in, stop))
+        age[: first - start] = 1  # whatever lies there now
+        gone = gone[age > 0].unique()  # a leaf may be that of a row before, and of one whose burn-in is gone
         self.num_sequences -= int((self.tree.weights[gone] > 0).sum())
         self.tree.set(gone, self.max_weight.new_zeros(len(gone)))
         start = max(first, old_stop - self.trace)  # earlier ones were whole before
