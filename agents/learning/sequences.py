@@ -35,9 +35,7 @@ class SequenceTDLoss(TDLoss):
     the time of a sequence, up to the constant T, so that one cut short by its episode's end counts less.
     """
 
-    def forward(
-        self, batch: SequenceBatch, draws: Draws | None = None, target_draws: Draws | None = None
-    ) -> Update:
+    def forward(self, batch: SequenceBatch, draws: Draws | None = None, target_draws: Draws | None = None) -> Update:
         online = self.unroll(self.online, batch)
         with torch.no_grad():
             target = self.unroll(self.target, batch)

@@ -89,7 +89,7 @@ class Memory:
         return self.network.head(features.squeeze(0), draws)
 
     def advance(self, action: np.ndarray, reward: np.ndarray) -> None:
-        """Go on from the observations of the last `values`: actions [N] taken there, and rewards [N] as learned from."""
+        """What was done at the observations of the last `values`, and the rewards as learned from, [N] each."""
         self.state = self.next_state
         self.action = torch.from_numpy(action).to(self.device, torch.int64)
         self.reward = torch.from_numpy(reward).to(self.device, torch.float32)

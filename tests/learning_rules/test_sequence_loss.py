@@ -122,9 +122,7 @@ def test_it_is_the_loss_of_r2d2():
     for b in range(B):
         start = 0 if x.burnt_in[b] else L
         columns = [v[start:, b] for v in (x.obs, x.last_action, x.last_reward)]
-        online, target = (
-            q_of_sequence(n, *columns, x.state[b])[L - start :] for n in (learner.online, learner.target)
-        )
+        online, target = (q_of_sequence(n, *columns, x.state[b])[L - start :] for n in (learner.online, learner.target))
         for t in range(int(x.real[:, b].sum())):
             best = int(np.argmax(online[x.next_position[t, b]]))
             goal = x.reward[t, b] + x.discount[t, b] * h_inverse(target[x.next_position[t, b]][best])

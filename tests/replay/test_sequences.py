@@ -163,8 +163,9 @@ def test_priorities_by_hand():
     weight = priority**0.9
     np.testing.assert_allclose(replay.tree.weights[[0, 2, 4]], weight, rtol=1e-6)
     probability = weight / weight.sum()
-    np.testing.assert_allclose(replay.importance_weights(replay.probability(indices)),
-                               (probability.min() / probability) ** 0.6, rtol=1e-6)
+    np.testing.assert_allclose(
+        replay.importance_weights(replay.probability(indices)), (probability.min() / probability) ** 0.6, rtol=1e-6
+    )
     assert replay.tree.weights[[1, 3, 5]].tolist() == [0, 0, 0]
     _, drawn = replay.sample(30_000)
     shares = np.bincount(drawn.row.numpy(), minlength=6)[[0, 2, 4]] / 30_000
