@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from agents.running.evaluation import Policy, load
     from agents.running.trainer import Summary, train
 
-AGENTS: dict[str, str] = {"dqn": "agents.dqn:DQN", "pqn": "agents.pqn:PQN", "cql": "agents.cql:CQL"}
+AGENTS: dict[str, str] = {
+    "dqn": "agents.dqn:DQN",
+    "pqn": "agents.pqn:PQN",
+    "cql": "agents.cql:CQL",
+    "r2d2": "agents.r2d2:R2D2",
+}
 """Agents by name, one for each regime of data; values are where they are, so that nothing is imported here."""
 
 __all__ = ["AGENTS", "Policy", "RunConfig", "Summary", "load", "train"]

@@ -20,7 +20,7 @@ from agents.normalization import RewardScale
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
-from value_heads import Atoms
+from value_heads import ActionValues, Atoms, Draws
 
 if TYPE_CHECKING:
     from agents.config import RunConfig
@@ -106,11 +106,15 @@ class Agent(ABC):
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"), torch.inference_mode():
             noise = self.online.head.noise(self.generator)
-            q_values = self.online(torch.from_numpy(obs).to(self.device), noise).mean().cpu().numpy()
+            q_values = self.predict(torch.from_numpy(obs).to(self.device), noise).mean().cpu().numpy()
             if mask is not None:
                 q_values = np.where(mask, q_values, -np.inf)
             self.predicted = q_values.max(-1)
             return self.exploration.choose(q_values, self.step, mask)
+
+    def predict(self, obs: Tensor, draws: Draws) -> ActionValues:
+        """What the online network says [N, A] of the observations [N, *shape] that are acted on."""
+        return self.online(obs, draws)
 
     def observe(self, t: Transition) -> None:
         """Take one decision of every environment in."""

@@ -99,7 +99,7 @@ KINDS: dict[str, Kind] = {
     "target_rule": Kind("target rule", TargetRuleConfig, TARGET_RULES, "q_learning"),
     "regularizer": Kind("regularizer", RegularizerConfig, REGULARIZERS),
     "exploration": Kind("exploration", ExplorationConfig, EXPLORATIONS, "epsilon_greedy"),
-    "replay": Kind("replay", ReplayConfig, REPLAYS, "uniform", frozenset(options_of(UniformReplay))),
+    "replay": Kind("replay", ReplayConfig, REPLAYS, "uniform", frozenset((*options_of(UniformReplay), "state_size"))),
 }
 """By the name of their table in the configuration; that of a regulariser is a table within `regularizers`."""
 

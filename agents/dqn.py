@@ -11,6 +11,7 @@ from pydantic import Field
 
 from agents.agent import Agent, Transition
 from agents.components import KINDS, AgentConfig, ReplayConfig
+from agents.learning.learner import TDLoss
 from agents.networks.qnetwork import EnvSpec
 from agents.replay.observations import is_stack
 from agents.replay.uniform import UniformReplay
@@ -39,15 +40,23 @@ class DQN(Agent):
 
     Config = DQNConfig
     replay: UniformReplay
+    td_loss: type[TDLoss] = TDLoss
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
         super().__init__(config, spec, stopwatch)
         assert isinstance(config.agent, DQNConfig)
         self.settings = agent = config.agent
         self.learner = self.make_learner(
-            self.target_rule(), target_every_updates=agent.target_every_updates, target_tau=agent.target_tau
+            self.target_rule(),
+            td_loss=self.td_loss,
+            target_every_updates=agent.target_every_updates,
+            target_tau=agent.target_tau,
         )
-        self.replay = make_replay(config, spec, n_step=agent.n_step)
+        self.replay = self.make_replay()
+
+    def make_replay(self) -> UniformReplay:
+        """The replay of the configuration, empty."""
+        return make_replay(self.config, self.spec, n_step=self.settings.n_step)
 
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Into replay."""
@@ -88,7 +97,8 @@ class DQN(Agent):
                 batch = batch.to(self.device)
         with self.stopwatch("learn"):
             self.last_update = update = self.learner.update(batch)
-            self.replay.update_priorities(indices, update.prediction.error(update.goal), update.losses)
+            if self.replay.prioritized:
+                self.replay.update_priorities(indices, update.prediction.error(update.goal), update.losses)
 
     def metrics(self) -> dict[str, float]:
         return {**super().metrics(), "replay/size": float(len(self.replay)), **self.replay.metrics()}
@@ -105,8 +115,8 @@ class DQN(Agent):
         self.replay.load_state_dict(state["replay"])
 
 
-def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int) -> UniformReplay:
-    """The replay of a configuration, empty."""
+def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int, **more: Any) -> UniformReplay:
+    """The replay of a configuration, empty; `more` is what that of another agent wants to know."""
     settings = config.replay
     return KINDS["replay"].find(settings.name)(
         settings.capacity_steps,
@@ -121,4 +131,5 @@ def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int) -> UniformRe
         map_dir=settings.map_dir,
         seed=child_seed(config.seed, "replay"),
         **settings.options(without=ReplayConfig.model_fields),
+        **more,
     )

@@ -17,7 +17,7 @@ from envs.atari_protocol import AtariProtocol, make_protocol
 from envs.episodes import Episode, EpisodeStatistics
 from envs.gymnasium_vector import GymnasiumVector
 from envs.names import did_you_mean
-from envs.toy import Catch, Chain, Identity
+from envs.toy import Catch, Chain, Identity, Recall
 from envs.vector import Step, VectorEnv, episode_seed
 
 __all__ = [
@@ -41,6 +41,7 @@ ENVS: dict[str, EnvFactory] = {
     "catch": Catch,
     "chain": Chain,
     "identity": Identity,
+    "recall": Recall,
 }
 ENTRY_POINT_GROUP = "classyq.envs"
 REGISTERED_BY = {"MinAtar/": ("minatar.gym", "register_envs", "pip install 'classyq[minatar]'")}

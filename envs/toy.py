@@ -207,3 +207,47 @@ class Identity(ToyEnv):
         if self._shown is not None:
             obs[self._shown] = 1.0
         return obs
+
+
+class Recall(ToyEnv):
+    """A cue is shown at the start of a corridor, and asked for at its end: nothing but memory helps.
+
+    Observation: float32 [num_cues + 1], one-hot of the cue at the first step, only the last entry at the last step,
+    where the question is asked, and all 0 between them. Every action walks on; the one of the last step is the
+    answer, and action i answers cue i. Reward: at the last of `length` steps +1 for the right answer, -1 for another;
+    0 before it. Best play gets 1. Without a memory all cues get the same answers, so that the mean is
+    2 / num_cues - 1 whatever one does. After the idea of Memory Length in bsuite (Osband et al., 2020).
+
+    Raises:
+        ValueError: num_cues < 2 or length < 2.
+    """
+
+    return_range = (-1.0, 1.0)
+
+    def __init__(self, num_cues: int = 4, length: int = 10, render_mode: str | None = None):
+        super().__init__(render_mode)
+        if num_cues < 2 or length < 2:
+            raise ValueError(f"num_cues is {num_cues} and length is {length}, wanted at least 2 each")
+        self.num_cues, self.length = num_cues, length
+        self.observation_space = Box(0.0, 1.0, (num_cues + 1,), np.float32)
+        self.action_space = Discrete(num_cues)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._cue = int(self.np_random.integers(self.num_cues))
+        self._at = 0
+        return self.observe(), {}
+
+    def step(self, action: int | np.integer):
+        self._at += 1
+        answered = self._at == self.length
+        reward = (1.0 if action == self._cue else -1.0) if answered else 0.0
+        return self.observe(), reward, answered, False, {}
+
+    def observe(self) -> np.ndarray:
+        obs = np.zeros(self.num_cues + 1, np.float32)
+        if self._at == 0:
+            obs[self._cue] = 1.0
+        elif self._at == self.length - 1:
+            obs[-1] = 1.0
+        return obs

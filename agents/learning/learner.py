@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from agents.learning.batch import Batch
+from agents.learning.batch import Batch, SequenceBatch
 from agents.learning.regularizers import Context, Regularizer
 from agents.learning.targets import TargetRule
-from agents.networks.qnetwork import QNetwork
+from agents.networks.qnetwork import Network, QNetwork
 from value_heads import ActionValues, Atoms, Draws
 from value_heads.base import in_part
 
@@ -42,27 +42,33 @@ class TDLoss(nn.Module):
         self.online, self.target, self.target_rule = online, target, target_rule
         self.regularizers = dict(regularizers or {})
 
-    def forward(self, batch: Batch, draws: Draws | None = None, target_draws: Draws | None = None) -> Update:
+    def forward(self, batch: Any, draws: Draws | None = None, target_draws: Draws | None = None) -> Update:
+        return self.compare(self.online, self.target, batch, draws, target_draws)
+
+    def compare(
+        self, online: Network, target: Network, batch: Batch, draws: Draws | None, target_draws: Draws | None
+    ) -> Update:
+        """The prediction of `online` with its goal."""
         with torch.no_grad():
-            goal = self.target_rule(self.online, self.target, batch, target_draws)  # Atoms [B, K]
-        features = self.online.features(batch.obs)  # [B, F]
-        values = self.online.head(features, draws)  # ActionValues [B, A]
+            goal = self.target_rule(online, target, batch, target_draws)  # Atoms [B, K]
+        features = online.features(batch.obs)  # [B, F]
+        values = online.head(features, draws)  # ActionValues [B, A]
         prediction = values.select(batch.action)  # ActionValues [B]
         losses = prediction.loss(goal)
         if losses.shape != batch.weight.shape:
             raise ValueError(f"losses {tuple(losses.shape)} do not match weights {tuple(batch.weight.shape)}")
         td_loss = (batch.weight * losses).mean()
-        context = Context(batch, features, self.next_features(batch), values, prediction, goal, self.online)
+        context = Context(batch, features, self.next_features(online, batch), values, prediction, goal, online)
         extra = {name: regularizer(context) for name, regularizer in self.regularizers.items()}
         terms = {name: term.detach() for name, term in {"td_loss": td_loss, **extra}.items()}
         td_error = (goal.mean() - prediction.mean()).detach()
         seen = replace(prediction, outputs=prediction.outputs.detach())
         return Update(td_loss + sum(extra.values()), terms, losses.detach(), td_error, seen, goal)
 
-    def next_features(self, batch: Batch) -> Tensor | None:
+    def next_features(self, online: Network, batch: Batch) -> Tensor | None:
         """The online torso's output for next_obs, where a regulariser wants it: it costs a forward and a backward."""
         wanted = any(regularizer.wants_next_features for regularizer in self.regularizers.values())
-        return self.online.features(batch.next_obs) if wanted else None
+        return online.features(batch.next_obs) if wanted else None
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -77,6 +83,7 @@ class Learner:
     Args:
         online: the network to train; the target network starts as its copy.
         target_rule: what the prediction is trained towards, its options bound.
+        td_loss: the class of the loss, which says what a batch is.
         regularizers: terms that are added to the loss, by the name under which they are shown.
         optimizer: `adam` or `radam`.
         weight_decay: decoupled from the gradient, as in AdamW: weights -= lr * weight_decay * weights.
@@ -91,6 +98,7 @@ class Learner:
         online: QNetwork,
         target_rule: TargetRule,
         *,
+        td_loss: type[TDLoss] = TDLoss,
         regularizers: Mapping[str, Regularizer] | None = None,
         optimizer: str = "adam",
         weight_decay: float = 0.0,
@@ -105,7 +113,7 @@ class Learner:
         if target_every_updates is not None:
             self.target = copy.deepcopy(online).requires_grad_(False)
             self.target.normalizer = online.normalizer  # both see observations the same way at all times
-        self.td_loss = TDLoss(self.online, self.target, target_rule, regularizers)
+        self.td_loss = td_loss(self.online, self.target, target_rule, regularizers)
         self.optimizer = OPTIMIZERS[optimizer](online.parameters(), lr=lr, eps=adam_eps, weight_decay=weight_decay)
         self.max_grad_norm, self.target_tau = max_grad_norm, target_tau
         self.target_every_updates = target_every_updates
@@ -115,9 +123,9 @@ class Learner:
         self.parameters = list(online.parameters())
         self.norm_before_clipping: Tensor | None = None
 
-    def update(self, batch: Batch) -> Update:
+    def update(self, batch: Batch | SequenceBatch) -> Update:
         """One optimiser step, without a host synchronisation."""
-        size = len(batch.action)
+        size = batch.size
         self.online.torso.before_update()
         draws = self.online.head.draw(size, self.generator, bootstrap=False) or None
         target_draws = self.target_draws(size)

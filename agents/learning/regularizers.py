@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.learning.batch import Batch
-from agents.networks.qnetwork import QNetwork
+from agents.networks.qnetwork import Network
 from value_heads import ActionValues, Atoms
 
 
@@ -23,7 +23,7 @@ class Context(NamedTuple):
     values: ActionValues  # [B, A]
     prediction: ActionValues  # [B], of the actions taken
     goal: Atoms  # [B, K]
-    online: QNetwork
+    online: Network
 
 
 class Regularizer(ABC):

@@ -40,10 +40,13 @@ def lambda_returns(reward: Tensor, discount: Tensor, next_value: Tensor, episode
     return torch.stack(returns[::-1])
 
 
-def sequence_priority(td_error: Tensor, *, eta: float = 0.9) -> Tensor:
+def sequence_priority(td_error: Tensor, real: Tensor | None = None, *, eta: float = 0.9) -> Tensor:
     """eta * max_t |td_error_t| + (1 - eta) * mean_t |td_error_t|: [T, N] -> [N].
+
+    Steps that are not `real` (bool [T, N]) are in neither; every sequence has one that is.
 
     Source: Kapturowski et al. 2019 (R2D2), s. 2.3, eta = 0.9.
     """
-    size = td_error.abs()
-    return eta * size.amax(0) + (1 - eta) * size.mean(0)
+    real = torch.ones_like(td_error, dtype=torch.bool) if real is None else real
+    size = td_error.abs().where(real, 0.0)
+    return eta * size.amax(0) + (1 - eta) * size.sum(0) / real.sum(0)

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from agents.learning.batch import Batch
-from agents.networks.qnetwork import QNetwork, greedy
+from agents.networks.qnetwork import Network, greedy
 from value_heads import ActionValues, Atoms, Draws
 from value_heads.base import of_part
 
-TargetRule = Callable[[QNetwork, QNetwork, Batch, Draws | None], Atoms]
+TargetRule = Callable[[Network, Network, Batch, Draws | None], Atoms]
 
 
 def backup(next_values: ActionValues, action: Tensor, batch: Batch) -> Atoms:
@@ -26,7 +26,7 @@ def backup(next_values: ActionValues, action: Tensor, batch: Batch) -> Atoms:
     return next_values.select(action).atoms().backup(batch.reward, batch.discount)
 
 
-def q_learning(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | None) -> Atoms:
+def q_learning(online: Network, target: Network, batch: Batch, draws: Draws | None) -> Atoms:
     """r + discount * Z_target(s', argmax_a Q_target(s', a)). Source: Watkins 1989; Mnih et al. 2015.
 
     The target network picks the action and gives its value. With a target that follows by a small target_tau this is
@@ -36,13 +36,13 @@ def q_learning(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | 
     return backup(next_values, greedy(next_values.mean(), batch.next_mask), batch)
 
 
-def double_q_learning(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | None) -> Atoms:
+def double_q_learning(online: Network, target: Network, batch: Batch, draws: Draws | None) -> Atoms:
     """r + discount * Z_target(s', argmax_a Q_online(s', a)). Source: van Hasselt et al. 2016."""
     action = greedy(online(batch.next_obs, of_part("choice", draws)).mean(), batch.next_mask)
     return backup(target(batch.next_obs, draws), action, batch)
 
 
-def sarsa(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | None) -> Atoms:
+def sarsa(online: Network, target: Network, batch: Batch, draws: Draws | None) -> Atoms:
     """r + discount * Z_target(s', a') with the a' that was taken; greedy where the episode was cut off before it.
 
     Source: Rummery & Niranjan 1994. From replay it evaluates the average behaviour over the buffer.
@@ -54,14 +54,14 @@ def sarsa(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | None)
     return backup(next_values, torch.where(batch.next_action < 0, best, batch.next_action), batch)
 
 
-def observed_return(online: QNetwork, target: QNetwork, batch: Batch, draws: Draws | None) -> Atoms:
+def observed_return(online: Network, target: Network, batch: Batch, draws: Draws | None) -> Atoms:
     """The reward as it is: for agents that make whole returns of what they saw (`Batch.of_returns`)."""
     return Atoms.at(batch.reward)
 
 
 def expected_sarsa(
-    online: QNetwork,
-    target: QNetwork,
+    online: Network,
+    target: Network,
     batch: Batch,
     draws: Draws | None,
     *,
@@ -97,8 +97,8 @@ def expected_sarsa(
 
 
 def munchausen(
-    online: QNetwork,
-    target: QNetwork,
+    online: Network,
+    target: Network,
     batch: Batch,
     draws: Draws | None,
     *,

@@ -1,7 +1,7 @@
 """The network of an agent: observation -> normalisation -> torso -> value head -> ActionValues."""
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,15 @@ class EnvSpec(NamedTuple):
         return cls(space.shape, str(space.dtype), venv.num_actions, venv.has_action_mask)
 
 
+class Network(Protocol):
+    """What predicts action values, as far as losses and target rules are concerned."""
+
+    head: ValueHead
+
+    def features(self, obs: Tensor) -> Tensor: ...
+    def __call__(self, obs: Tensor, draws: Draws | None = None) -> ActionValues: ...
+
+
 class QNetwork(nn.Module):
     """Observations as the environment gives them, [B, *shape] -> ActionValues [B, A]; bytes become [0, 1]."""
 
@@ -53,9 +62,14 @@ class QNetwork(nn.Module):
 def make_network(config: "RunConfig", spec: EnvSpec) -> QNetwork:
     """The network that a configuration describes, initialised from the run's seed alone.
 
+    It has a memory where the agent has an `lstm_size`.
+
     Raises:
         ValueError, TypeError: for options that a torso, output layer or head refuses.
     """
+    from agents.networks.recurrent import RecurrentQNetwork, make_lstm  # which are made of what is in this module
+
+    lstm_size: int | None = getattr(config.agent, "lstm_size", None)
     torso_name = default_torso(spec.obs_shape) if config.torso.name == "auto" else config.torso.name
     make_torso = resolve(TORSOS, torso_name, kind="torso", group="classyq.torsos")
     make_output = resolve(OUTPUT_LAYERS, config.output_layer.name, kind="output layer", group="classyq.output_layers")
@@ -64,15 +78,19 @@ def make_network(config: "RunConfig", spec: EnvSpec) -> QNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child_seed(config.seed, "weights"))
         torso = make_torso(spec.obs_shape, **config.torso.model_dump(exclude={"name"}))
+        lstm = None if lstm_size is None else make_lstm(torso.out_features, spec.num_actions, lstm_size)
         head = make_head(
             config.head.name,
-            in_features=torso.out_features,
+            in_features=lstm_size or torso.out_features,
             num_actions=spec.num_actions,
             support=config.env.support,
             output_layer=functools.partial(make_output, **config.output_layer.model_dump(exclude={"name"})),
             **config.head.model_dump(exclude={"name"}),
         )
-    return QNetwork(torso, head, ObservationNormalizer(spec.obs_shape) if config.agent.normalize_obs else None)
+    normalizer = ObservationNormalizer(spec.obs_shape) if config.agent.normalize_obs else None
+    if lstm is not None:
+        return RecurrentQNetwork(torso, lstm, head, spec.num_actions, normalizer)
+    return QNetwork(torso, head, normalizer)
 
 
 def greedy(q_values: Tensor, mask: Tensor | None = None) -> Tensor:

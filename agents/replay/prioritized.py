@@ -49,6 +49,7 @@ class PrioritizedReplay(UniformReplay):
     """
 
     bytes_beside = 9  # a float64, and its share of the sums
+    prioritized = True
 
     def __init__(
         self,
@@ -163,7 +164,7 @@ class PrioritizedReplay(UniformReplay):
         weight = torch.where(weight.isfinite(), weight, self.max_weight)
         self.max_weight = torch.maximum(self.max_weight, weight.max())
         leaf, (first, stop) = self.leaf(indices), self.weighted_rows
-        there = (indices.row >= first) & (indices.row < stop)
+        there = (indices.row >= first) & (indices.row < stop) & (self.tree.weights[leaf] > 0)
         self.tree.set(leaf, torch.where(there, weight, self.tree.weights[leaf]))
 
     def metrics(self) -> dict[str, float]:

@@ -24,6 +24,14 @@ class Indices(NamedTuple):
     env: Tensor
 
 
+class Ahead(NamedTuple):
+    """What n steps led to, [B] each: their discounted rewards, gamma**n * (1 - terminal), and the last row of them."""
+
+    reward: Tensor
+    discount: Tensor
+    last: Tensor
+
+
 class UniformReplay:
     """The last `capacity_steps` transitions, each equally likely to be sampled.
 
@@ -43,6 +51,7 @@ class UniformReplay:
     """
 
     bytes_beside = 0  # what a subclass keeps for every step
+    prioritized = False  # whether it wants to know the errors of updates
 
     def __init__(
         self,
@@ -150,25 +159,34 @@ class UniformReplay:
     def gather(self, indices: Indices) -> Batch:
         """The transitions that start at `indices`."""
         row, env = indices
-        rows, envs = (row.unsqueeze(-1) + self.steps_ahead) % self.num_rows, env.unsqueeze(-1)
-        stops = (self.terminal[rows, envs] | self.episode_end[rows, envs]).long()  # [B, n]
-        taken = (stops.cumsum(-1) - stops) == 0  # no stop before this step
-        length = taken.sum(-1)
-        reward = (self.reward[rows, envs].double() * taken * self.gammas[:-1]).sum(-1).float()
-        last = row + length - 1
+        reward, discount, last = self.look_ahead(indices)
         at = last % self.num_rows
         ended = self.episode_end[at, env]
         return Batch(
             obs=self.observations.read(row, env),
             action=self.action[row % self.num_rows, env],
             reward=reward,
-            discount=(self.gammas[length] * ~self.terminal[at, env]).float(),
+            discount=discount,
             next_obs=self.observations.read_next(last, env, ended),
             weight=torch.ones_like(reward),
             next_action=self.action[(last + 1) % self.num_rows, env].masked_fill(ended, -1),
             next_mask=None if self.next_mask is None else self.next_mask[at, env],
             mask=None if self.mask is None else self.mask[row % self.num_rows, env],
         )
+
+    def look_ahead(self, indices: Indices, limit: Tensor | None = None) -> Ahead:
+        """The rewards of up to n steps from `indices` on, at most `limit` [B] of them."""
+        row, env = indices
+        rows, envs = (row.unsqueeze(-1) + self.steps_ahead) % self.num_rows, env.unsqueeze(-1)
+        stops = (self.terminal[rows, envs] | self.episode_end[rows, envs]).long()  # [B, n]
+        taken = (stops.cumsum(-1) - stops) == 0  # no stop before this step
+        if limit is not None:
+            taken &= self.steps_ahead < limit.unsqueeze(-1)
+        length = taken.sum(-1)
+        reward = (self.reward[rows, envs].double() * taken * self.gammas[:-1]).sum(-1).float()
+        last = row + length - 1
+        discount = (self.gammas[length] * ~self.terminal[last % self.num_rows, env]).float()
+        return Ahead(reward, discount, last)
 
     def update_priorities(self, indices: Indices, td_error: Tensor, losses: Tensor) -> None:
         """What an update saw of a batch, [B] each; uniform replay has no priorities."""

@@ -14,6 +14,7 @@ import torch
 from agents.config import RunConfig
 from agents.exploration import random_actions
 from agents.networks.qnetwork import EnvSpec, QNetwork, greedy, make_network
+from agents.networks.recurrent import Memory, RecurrentQNetwork
 from agents.running import checkpoint
 from envs import EpisodeStatistics, Step, VectorEnv, make_vector
 from value_heads import ActionValues
@@ -21,6 +22,9 @@ from value_heads import ActionValues
 
 class Policy:
     """A trained network that acts greedily.
+
+    One with a memory has to be told of episodes: `begin`, and after every step `remember` and `forget`, as in `play`.
+    For others these do nothing.
 
     Args:
         step: the step of training that it is from; None where it goes on being trained.
@@ -38,6 +42,22 @@ class Policy:
     ):
         self.network, self.config, self.spec = network, config, spec
         self.step, self.reward_factor = step, reward_factor
+        self.memory: Memory | None = None
+
+    def begin(self, num_envs: int) -> None:
+        """The next observations are the first of episodes in `num_envs` environments."""
+        if isinstance(self.network, RecurrentQNetwork):
+            self.memory = Memory(self.network, num_envs)
+
+    def remember(self, action: np.ndarray, reward: np.ndarray) -> None:
+        """What was done where values were last asked for, and the raw rewards of it, [N] each."""
+        if self.memory is not None:
+            self.memory.advance(action, self.clipped(reward))
+
+    def forget(self, done: np.ndarray) -> None:
+        """The next observations are the first of episodes where `done`, bool [N]."""
+        if self.memory is not None:
+            self.memory.forget(done)
 
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Greedy actions, int64: observations [N, *shape] -> [N], or one observation [*shape] -> one action."""
@@ -68,7 +88,13 @@ class Policy:
         """Predictions for every action: observations [N, *shape] -> [N, A]."""
         if obs.shape[1:] != self.spec.obs_shape:
             raise ValueError(f"observations {obs.shape} are not [N, {', '.join(map(str, self.spec.obs_shape))}]")
-        return self.network(torch.from_numpy(np.ascontiguousarray(obs)).to(self.device))
+        given = torch.from_numpy(np.ascontiguousarray(obs)).to(self.device)
+        if not isinstance(self.network, RecurrentQNetwork):
+            return self.network(given)
+        if self.memory is None or self.memory.num_envs != len(obs):
+            begun = f"episodes of {self.memory.num_envs} environments" if self.memory is not None else "no episode"
+            raise ValueError(f"got {len(obs)} observations, but {begun} began: call begin({len(obs)}) before the first")
+        return self.memory.values(given)
 
     @torch.inference_mode()
     def q_values(self, obs: np.ndarray) -> torch.Tensor:
@@ -77,8 +103,11 @@ class Policy:
 
     def learning_reward(self, reward: np.ndarray) -> np.ndarray:
         """Raw rewards as they were learned from, in the units of what is predicted: any shape."""
+        return self.clipped(reward) * self.reward_factor
+
+    def clipped(self, reward: np.ndarray) -> np.ndarray:
         clip = self.config.agent.reward_clip
-        return (reward if clip is None else np.clip(reward, -clip, clip)) * self.reward_factor
+        return reward if clip is None else np.clip(reward, -clip, clip)
 
     @property
     def device(self) -> torch.device:
@@ -134,6 +163,7 @@ def play(
         look: called with the observations [N, *shape] before each decision.
     """
     obs = venv.reset()
+    policy.begin(venv.num_envs)
     while True:
         picture = None if look is None else look(obs)
         mask = venv.action_mask
@@ -143,7 +173,9 @@ def play(
             random = random_actions(rng, venv.num_envs, venv.num_actions, mask)
             action = np.where(rng.random(venv.num_envs) < epsilon, random, action)
         step = venv.step(action)
+        policy.remember(action, step.reward)
         yield Decision(obs, picture, values, action, step)
+        policy.forget(step.done)
         obs = venv.reset_done(step.done)
 
 

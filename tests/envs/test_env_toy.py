@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs import ENVS, make_env, make_vector
-from envs.toy import Catch, Chain, Identity
+from envs.toy import Catch, Chain, Identity, Recall
 
 
 @pytest.mark.parametrize("name", ENVS)
@@ -193,3 +193,42 @@ def test_only_the_matching_action_pays(num_actions):
 def test_identity_needs_two_actions():
     with pytest.raises(ValueError, match="num_actions is 1, wanted at least 2"):
         Identity(num_actions=1)
+
+
+# Recall
+
+
+@pytest.mark.parametrize(("num_cues", "length"), [(4, 10), (2, 2), (3, 5)])
+def test_recall_shows_the_cue_once_and_asks_for_it_at_the_end(num_cues, length):
+    env, cues = Recall(num_cues, length), set()
+    for seed in range(40):
+        obs, _ = env.reset(seed=seed)
+        cue = int(obs.argmax())
+        cues.add(cue)
+        np.testing.assert_array_equal(obs, np.eye(num_cues + 1)[cue])
+        answer = cue if seed % 2 else (cue + 1) % num_cues
+        for t in range(1, length + 1):
+            obs, reward, over, cut, _ = env.step(answer if t == length else seed % num_cues)
+            np.testing.assert_array_equal(obs, np.eye(num_cues + 1)[-1] * (t == length - 1))
+            assert (over, cut) == (t == length, False)
+            assert reward == (0 if t < length else 1 if seed % 2 else -1)
+    assert cues == set(range(num_cues))
+
+
+def test_without_a_memory_recall_is_chance():
+    """The observation of the question is the same for all cues, so an answer is right for one of them only."""
+    env = Recall(num_cues=4)
+    for answer in range(4):
+        returns = []
+        for seed in range(400):
+            env.reset(seed=seed)
+            for _ in range(10):
+                _, reward, *_ = env.step(answer)
+            returns.append(reward)
+        assert np.mean(returns) == pytest.approx(2 / 4 - 1, abs=0.15)  # deviation of such a mean 0.043
+
+
+@pytest.mark.parametrize(("num_cues", "length"), [(1, 5), (3, 1)])
+def test_recall_refuses(num_cues, length):
+    with pytest.raises(ValueError, match=f"num_cues is {num_cues} and length is {length}, wanted at least 2 each"):
+        Recall(num_cues, length)

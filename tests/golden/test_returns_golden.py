@@ -105,3 +105,10 @@ def test_sequence_priority_by_hand():
     torch.testing.assert_close(sequence_priority(td_error), expected)
     torch.testing.assert_close(sequence_priority(td_error, eta=0.0), torch.tensor([2.0, 1.0]))
     torch.testing.assert_close(sequence_priority(td_error, eta=1.0), torch.tensor([4.0, 3.0]))
+
+
+def test_sequence_priority_of_real_steps_by_hand():
+    td_error = torch.tensor([[1.0, 0.0], [-4.0, -2.0], [9.0, torch.nan]])
+    real = torch.tensor([[True, True], [True, True], [False, False]])
+    expected = torch.tensor([0.9 * 4 + 0.1 * 2.5, 0.9 * 2 + 0.1 * 1])
+    torch.testing.assert_close(sequence_priority(td_error, real), expected)

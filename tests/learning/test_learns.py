@@ -57,3 +57,24 @@ def test_cartpole(tmp_path):
     summary = train(RunConfig.preset("cartpole"), tmp_path / "run")
     assert summary.best_return is not None
     assert summary.best_return >= 475
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_recall_with_a_memory(seed, tmp_path):
+    """The preset answers right (best play +1, without a memory -0.5) on new episodes."""
+    summary = train(RunConfig.preset("r2d2_recall", {"seed": seed}), tmp_path / "run")
+    assert summary.best_return is not None
+    assert summary.best_return >= 0.9
+
+
+@pytest.mark.slow
+def test_recall_without_a_memory(tmp_path):
+    """The same network without an LSTM stays at chance, within four standard errors of 200 episodes."""
+    overrides = {
+        "agent": {"name": "dqn", "n_step": 5, "lr": 2e-3, "learn_after_steps": 500},
+        "replay": {"name": "uniform"},
+    }
+    summary = train(RunConfig.preset("r2d2_recall", overrides | {"evaluation.final_episodes": 200}), tmp_path / "run")
+    assert summary.best_return is not None
+    assert summary.best_return == pytest.approx(-0.5, abs=4 * 0.87 / 200**0.5)

@@ -500,7 +500,7 @@ def test_the_tree_is_counted_before_it_is_allocated(monkeypatch):
 
 
 def test_replays_by_name():
-    assert list(REPLAYS) == ["uniform", "prioritized"]
+    assert list(REPLAYS) == ["uniform", "prioritized", "sequences"]
     assert list(options_of(REPLAYS["prioritized"])) == [
         *("priority", "exponent", "epsilon", "importance_exponent", "importance_steps", "stratified", "uniform_mix"),
     ]

@@ -58,6 +58,17 @@ def once(tmp_path_factory):
     return get
 
 
+R2D2 = {
+    "agent.name": "r2d2",
+    "agent.lstm_size": 5,
+    "agent.batch_size": 4,
+    "agent.replay_ratio": 0.2,
+    "env.num_envs": 2,
+    "replay": {
+        **{"name": "sequences", "capacity_steps": 100},  # wraps
+        **{"burn_in_steps": 3, "trace_steps": 6, "period_steps": 4},
+    },
+}
 CASES = {
     "c51, CartPole, 3 environments": ("CartPole-v1", {"head.name": "c51", "env.num_envs": 3}),
     "iqn draws": ("catch", {"head.name": "iqn"}),
@@ -115,6 +126,11 @@ CASES = {
         },
     ),
     "boltzmann": ("catch", {"exploration.name": "boltzmann"}),
+    "r2d2, CartPole, 2 environments": ("CartPole-v1", R2D2 | {"head.name": "mse", "head.transform": "hyperbolic"}),
+    "r2d2, iqn, noisy, stacked pictures": (
+        f"{WORLDS}:Pictures",
+        R2D2 | {"env.frame_stack": 3, "head.name": "iqn", "output_layer.name": "noisy", "exploration.name": "apex"},
+    ),
 }
 
 
