@@ -47,7 +47,6 @@ class Agent(ABC):
 
     Config: type[AgentConfig]
     learner: Learner
-    replay: UniformReplay | None = None
     acts = True  # False: it learns from recorded data, each step of the run is an update, and evaluations alone play
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
@@ -73,6 +72,10 @@ class Agent(ABC):
     @abstractmethod
     def learn(self) -> None:
         """Make the updates that are due, from what was observed before; environments may be stepping meanwhile."""
+
+    def kept(self) -> UniformReplay | None:
+        """The replay whose rows a checkpoint keeps beside the state, if there is one."""
+        return None
 
     @abstractmethod
     def plan(self) -> str:

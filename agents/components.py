@@ -140,7 +140,7 @@ def named(key: str, table: Any) -> Any:
     if isinstance(table, str):
         return {"name": table}
     default = KINDS[key].default
-    return {"name": default} | table if default and isinstance(table, Mapping) else table
+    return {"name": default, **table} if default and isinstance(table, Mapping) else table
 
 
 def unused_tables(agent: str) -> set[str]:
@@ -165,7 +165,7 @@ def parse_regularizers(tables: Any) -> Any:
     """Validates the tables within `regularizers`, each with the model that belongs to its name."""
     if not isinstance(tables, Mapping):
         return tables
-    given = {name: {"name": name} | table if isinstance(table, Mapping) else table for name, table in tables.items()}
+    given = {name: {"name": name, **table} if isinstance(table, Mapping) else table for name, table in tables.items()}
     return {
         name: v if isinstance(v, Component) else component_model("regularizer", {"name": name}).model_validate(v)
         for name, v in given.items()

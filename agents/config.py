@@ -3,8 +3,9 @@
 Counts of environment steps end in _steps, of optimiser updates in _updates.
 """
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
@@ -128,12 +129,10 @@ class RunConfig(Table):
                 for name, table in value.items() if key == "regularizers" else ():
                     fields = component_model("regularizer", {"name": name}).model_fields
                     check_keys(table if isinstance(table, Mapping) else {}, fields, f"{key}.{name}.", source)
-        try:
+                    with naming_the_key(source, f"{key}.{name}."):
+                        parse_regularizers({name: table})
+        with naming_the_key(source):
             config = cls.model_validate(dict(data))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
-            raise ConfigError(f"{source}: {key}: {first['msg']}, got {first['input']!r}") from None
         if useless := unused_tables(config.agent.name) & data.keys():
             raise ConfigError(f"{source}: agent {config.agent.name!r} has no use for [{min(useless)}]: leave it out")
         return config
@@ -150,6 +149,17 @@ class RunConfig(Table):
     def plain(self) -> dict[str, Any]:
         """Nested plain Python, as in config.json."""
         return self.model_dump(mode="json", exclude=unused_tables(self.agent.name))
+
+
+@contextlib.contextmanager
+def naming_the_key(source: str, prefix: str = "") -> Iterator[None]:
+    """Turns what pydantic finds wrong first into one sentence."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = prefix + ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+        raise ConfigError(f"{source}: {key}: {first['msg']}, got {first['input']!r}") from None
 
 
 def table_fields(key: str, table: Mapping[str, Any], source: str) -> Iterable[str]:

@@ -58,6 +58,9 @@ class DQN(Agent):
         """The replay of the configuration, empty."""
         return make_replay(self.config, self.spec, n_step=self.settings.n_step)
 
+    def kept(self) -> UniformReplay:
+        return self.replay
+
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Into replay."""
         self.replay.add(t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask, t.mask)

@@ -89,7 +89,7 @@ class EpsilonGreedy(Exploration):
         exploring = self.rng.random(len(action)) < epsilon
         if not exploring.any():
             return action
-        return np.where(exploring, random_actions(self.rng, *q_values.shape, mask), action)
+        return np.where(exploring, random_actions(self.rng, len(action), q_values.shape[-1], mask), action)
 
     def metrics(self, step: int) -> dict[str, float]:
         return {"charts/epsilon": self.epsilon(step)}

@@ -44,7 +44,6 @@ class R2D2(DQN):
 
     Config = R2D2Config
     td_loss = SequenceTDLoss
-    replay: SequenceReplay
     online: RecurrentQNetwork
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
@@ -64,6 +63,7 @@ class R2D2(DQN):
             )
         replay = make_replay(self.config, self.spec, n_step=self.settings.n_step, state_size=self.online.state_size)
         assert isinstance(replay, SequenceReplay)
+        self.sequences = replay
         return replay
 
     def predict(self, obs: Tensor, draws: Draws) -> ActionValues:
@@ -73,13 +73,13 @@ class R2D2(DQN):
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Into replay, with the state in which the network saw `t.obs`, and into memory."""
         step = (t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask, t.mask)
-        self.replay.add(*step, state=self.memory.state)
+        self.sequences.add(*step, state=self.memory.state)
         self.memory.advance(t.action, reward)
         self.memory.forget(t.done)
 
     def plan(self) -> str:
         """How many updates will be made, and how often a step is learned from."""
-        settings, steps, trace = self.settings, self.config.steps, self.replay.trace
+        settings, steps, trace = self.settings, self.config.steps, self.sequences.trace
         updates = int(max(0, steps - self.num_envs - self.first_update_after()) * settings.replay_ratio)
         idle = f"\nwarning: no update before step {self.first_update_after():,}: nothing is learned"
         return (
@@ -90,7 +90,7 @@ class R2D2(DQN):
 
     def first_update_after(self) -> int:
         """Environment steps before the first update: as configured, and until replay has a whole sequence."""
-        return max(self.settings.learn_after_steps, (self.replay.trace + 1) * self.num_envs)
+        return max(self.settings.learn_after_steps, (self.sequences.trace + 1) * self.num_envs)
 
     def cut(self, env: int, obs: np.ndarray) -> None:
         super().cut(env, obs)

@@ -145,7 +145,7 @@ class Run:
 
     def save(self) -> Path:
         """Write a checkpoint."""
-        return self.checkpointer.save(self.step, self.state_dict(), self.agent.replay)
+        return self.checkpointer.save(self.step, self.state_dict(), self.agent.kept())
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -173,8 +173,8 @@ class Run:
         if changed := differences(RunConfig.parse(state["policy"]["config"], source=str(path)), self.config):
             raise checkpoint.CheckpointError(f"{path} is of a run with another {', '.join(changed)}")
         self.agent.load_state_dict(state["agent"])
-        if self.agent.replay is not None:
-            self.checkpointer.restore(path, self.agent.replay)
+        if (replay := self.agent.kept()) is not None:
+            self.checkpointer.restore(path, replay)
         self.statistics.load_state_dict(state["statistics"])
         if self.agent.acts:
             self.restore_environments(state["venv"], state["obs"].numpy())

@@ -8,6 +8,7 @@ import pytest
 
 from agents.components import KINDS, component_model
 from agents.config import RunConfig, json_schema
+from agents.learning.regularizers import REGULARIZERS
 from agents.presets import PRESETS, override, preset_names, read_preset
 from agents.tables import ConfigError, Table
 from value_heads import ENCODINGS, HEADS, LOSSES, head_options
@@ -221,6 +222,27 @@ def test_a_new_head_drops_the_options_of_the_old_one_and_nothing_else():
     assert {k: v for k, v in data.items() if k != "head"} == {k: v for k, v in BASE.items() if k != "head"}
 
 
+def test_regularizers_are_tables_of_their_own():
+    config = parse(regularizers={"cql": {"alpha": 0.5}})
+    assert config.regularizers["cql"].options() == {"alpha": 0.5}
+    assert RunConfig.parse(config.plain()) == config
+    assert config.with_overrides({"regularizers.dr3.coefficient": 0.1}).regularizers.keys() == {"cql", "dr3"}
+    assert refused(regularizers={"cqll": {}}).startswith(
+        "unknown key regularizers.cqll. Did you mean regularizers.cql?"
+    )
+    assert refused(regularizers={"cql": {"alfa": 1}}).startswith("unknown key regularizers.cql.alfa. Did you mean")
+    assert refused(regularizers={"cql": {"alpha": "x"}}).startswith("regularizers.cql.alpha: ")
+    assert refused(regularizers="cql").startswith("regularizers: ")
+
+
+def test_a_table_that_an_agent_has_no_use_for_is_refused():
+    said = refused(agent="pqn", replay={"capacity_steps": 7})
+    assert said == "agent 'pqn' has no use for [replay]: leave it out"
+    config = RunConfig.preset("catch", {"agent": "pqn", "agent.num_minibatches": 1})
+    assert "replay" not in config.plain()
+    assert RunConfig.parse(config.plain()) == config
+
+
 def test_a_new_replay_keeps_what_all_replays_have():
     data = override({"replay": {"capacity_steps": 7, "exponent": 0.5}}, {"replay.name": "other"})
     assert data["replay"] == {"name": "other", "capacity_steps": 7}
@@ -392,7 +414,13 @@ def test_the_schema_refuses_what_does_not_parse(schema, change):
 
 
 def test_the_schema_lists_every_built_in_component(schema):
+    terms = schema["properties"]["regularizers"]["properties"]
+    assert {name: set(term["properties"]) for name, term in terms.items()} == {
+        name: set(component_model("regularizer", {"name": name}).model_fields) for name in REGULARIZERS
+    }
     for key, kind in KINDS.items():
+        if key == "regularizer":
+            continue
         choices = schema["properties"][key]["anyOf"]
         assert set(kind.registry) <= set(choices[0]["enum"])
         by_name = {c["properties"]["name"]["const"]: c for c in choices[1:]}

@@ -110,7 +110,7 @@ def train_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Course]:
 
 def state_of(run: Run) -> dict[str, Any]:
     """Everything that decides what happens next, the rows of replay included."""
-    replay = run.agent.replay
+    replay = run.agent.kept()
     rows = {} if replay is None else replay.segment(max(0, replay.rows - replay.num_rows), replay.rows)
     state = run.state_dict() | {"rows": rows, "step": run.step}
     del state["clock"]  # how long it took decides nothing
