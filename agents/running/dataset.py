@@ -181,7 +181,7 @@ def write_arrays(
         ConfigError: where something is there already, or the disk refuses.
     """
     check_new(path)
-    partial = path.resolve().with_suffix(".partial")
+    partial = path.resolve().with_name(f"{path.resolve().name}.partial")
     rows, num_envs = arrays["action"].shape
     try:
         shutil.rmtree(partial, ignore_errors=True)
