@@ -86,15 +86,16 @@ def fill(
     """Play `rows` steps in every environment into a replay, and cut what goes on: (returns of episodes, number cut)."""
     statistics, returns = EpisodeStatistics(venv.num_envs), []
     rng = np.random.default_rng(child_seed(seed, "record: actions"))
-    for decision in evaluation.play(policy, venv, rng, epsilon=epsilon, look=lambda obs: venv.action_mask):
+    decisions = evaluation.play(policy, venv, rng, epsilon=epsilon, look=lambda obs: venv.action_mask)
+    while True:
+        decision = next(decisions)
         step, mask = decision.step, decision.picture
         replay.add(
             decision.obs, decision.action, step.reward, step.terminal, step.done, step.next_obs, venv.action_mask, mask
         )
         returns += [episode.episodic_return for episode in statistics.update(step.reward, step.done)]
         if replay.rows == rows:
-            break
-    running = np.flatnonzero(replay.age)
-    for env in running:
-        replay.cut(env, step.next_obs[env])
-    return returns, len(running)
+            running = np.flatnonzero(replay.age).tolist()
+            for env in running:
+                replay.cut(env, step.next_obs[env])
+            return returns, len(running)
