@@ -1,7 +1,6 @@
 """Recording: the policy of a run plays, and what happens becomes a data set."""
 
 import contextlib
-import itertools
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -88,20 +87,15 @@ def fill(
     statistics, returns = EpisodeStatistics(venv.num_envs), []
     rng = np.random.default_rng(child_seed(seed, "record: actions"))
     decisions = evaluation.play(policy, venv, rng, epsilon=epsilon, look=lambda obs: venv.action_mask)
-    for d in itertools.islice(decisions, rows - 1):
-        returns += take(replay, d, venv.action_mask, statistics)
-    last = next(decisions)
-    returns += take(replay, last, venv.action_mask, statistics)
-    running = np.flatnonzero(replay.age).tolist()
-    for env in running:
-        replay.cut(env, last.step.next_obs[env])
-    return returns, len(running)
-
-
-def take(
-    replay: UniformReplay, d: evaluation.Decision, next_mask: np.ndarray | None, statistics: EpisodeStatistics
-) -> list[float]:
-    """Put a decision into a replay; the returns of the episodes that ended with it."""
-    step = d.step
-    replay.add(d.obs, d.action, step.reward, step.terminal, step.done, step.next_obs, next_mask, d.picture)
-    return [episode.episodic_return for episode in statistics.update(step.reward, step.done)]
+    while True:
+        decision = next(decisions)
+        step, mask = decision.step, decision.picture
+        replay.add(
+            decision.obs, decision.action, step.reward, step.terminal, step.done, step.next_obs, venv.action_mask, mask
+        )
+        returns += [episode.episodic_return for episode in statistics.update(step.reward, step.done)]
+        if replay.rows == rows:
+            running = np.flatnonzero(replay.age).tolist()
+            for env in running:
+                replay.cut(env, step.next_obs[env])
+            return returns, len(running)

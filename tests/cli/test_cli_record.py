@@ -47,7 +47,7 @@ def test_the_recipe(classyq, finished):
     assert classyq("record", "last", "--steps", 20, "--out", "data").code == 0
     result = classyq("train", "cql_catch", "--agent.dataset", "data", "--dry-run")
     assert result.code == 0
-    assert "3,000 steps, each of them 1 update of 64 and none in an environment" in result.out
+    assert "6,000 steps, each of them 1 update of 64 and none in an environment" in result.out
     assert 'agent.dataset = "data"' in result.out
     assert "exploration" not in result.out
 
