@@ -63,7 +63,7 @@ def make_lstm(in_features: int, num_actions: int, size: int) -> nn.LSTM:
     """The LSTM of a `RecurrentQNetwork`; its forget gates start at 1, as in Sonnet and Haiku, so that it remembers."""
     lstm = nn.LSTM(in_features + num_actions + 1, size)
     with torch.no_grad():
-        lstm.bias_ih_l0[size : 2 * size] += 1.0
+        lstm.get_parameter("bias_ih_l0")[size : 2 * size] += 1.0
     return lstm
 
 
