@@ -165,7 +165,8 @@ def report(name: str, root: Path, command: str) -> str:
     results = [(cell, summary) for cell in cells(name, root) if (summary := cell.summary()) is not None]
     missing = len(cells(name, root)) - len(results)
     config, differ = RunConfig.preset(study.preset), differing(name, root)
-    shared = "only the head differs" + "".join(f", and with it `{key}`" for key in differ)
+    with_it = f", and with it {' and '.join(f'`{key}`' for key in differ)}" if differ else ""
+    shared = f"only the head differs{with_it}"
     epsilon = config.evaluation.epsilon
     greedy = f"nearly greedy (epsilon {epsilon:g})" if epsilon else "greedy"
     solved = "" if study.threshold is None else f"*solved* counts seeds whose best reaches {study.threshold:g}. "

@@ -160,7 +160,6 @@ class SequenceReplay(PrioritizedReplay):
         at, at_last = each.row % self.num_rows, ahead.last % self.num_rows
         next_action = self.action[(ahead.last + 1) % self.num_rows, each.env]
         next_action = next_action.masked_fill(self.episode_end[at_last, each.env], -1)
-        shape = steps.shape
         last_action, last_reward = self.before(start, env, first, last)
         return SequenceBatch(
             obs=self.seen(start, env, first, last),
@@ -168,16 +167,16 @@ class SequenceReplay(PrioritizedReplay):
             last_reward=last_reward,
             state=self.state[first % self.num_rows, env],
             burnt_in=burnt_in,
+            action=self.action[at, each.env].view_as(steps),
+            reward=ahead.reward.view_as(steps),
+            discount=ahead.discount.view_as(steps),
             position=steps - start,
             next_position=ahead.last.view_as(steps) + 1 - start,
             real=real,
             weight=torch.ones(len(start), device=self.device),
-            action=self.action[at, each.env].unflatten(0, shape),
-            reward=ahead.reward.unflatten(0, shape),
-            discount=ahead.discount.unflatten(0, shape),
-            next_action=next_action.unflatten(0, shape),
-            next_mask=None if self.next_mask is None else self.next_mask[at_last, each.env].unflatten(0, shape),
-            mask=None if self.mask is None else self.mask[at, each.env].unflatten(0, shape),
+            next_action=next_action.view_as(steps),
+            next_mask=None if self.next_mask is None else self.next_mask[at_last, each.env].unflatten(0, steps.shape),
+            mask=None if self.mask is None else self.mask[at, each.env].unflatten(0, steps.shape),
         )
 
     def seen(self, start: Tensor, env: Tensor, first: Tensor, last: Tensor) -> Tensor:

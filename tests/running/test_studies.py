@@ -59,7 +59,7 @@ def test_what_differs_beside_the_head_is_said(tmp_path, monkeypatch):
     assert studies.differing("cartpole", tmp_path) == []
     assert studies.differing("pong", tmp_path) == ["agent.adam_eps", "agent.lr"]
     page = studies.report("pong", tmp_path, "the command")
-    assert "400,000 steps; only the head differs, and with it `agent.adam_eps`, and with it `agent.lr`." in page
+    assert "400,000 steps; only the head differs, and with it `agent.adam_eps` and `agent.lr`." in page
     assert "solved" not in page
     assert "2 runs of this study are not finished" in page
 
