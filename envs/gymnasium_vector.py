@@ -114,7 +114,8 @@ class GymnasiumVector(VectorEnv):
         return self._obs()
 
     def state_dict(self) -> dict[str, Any]:
-        self._require_started("state_dict")
+        if not self._started:
+            raise RuntimeError("call reset before state_dict")
         return {
             "seed": self._seed,
             "has_action_mask": self.has_action_mask,

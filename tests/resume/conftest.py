@@ -67,7 +67,7 @@ def tiny() -> Callable[..., RunConfig]:
 
     def make(env: str = "catch", overrides: Mapping[str, Any] | None = None) -> RunConfig:
         config = RunConfig.parse({"env": {"id": env, "support": [-2.0, 30.0] if "Cart" in env else [-1.2, 1.2]}})
-        return config.with_overrides(TINY | dict(overrides or {}))
+        return config.with_overrides(TINY).with_overrides(overrides or {})
 
     return make
 
