@@ -118,7 +118,8 @@ CASES = {
     "priorities, Munchausen, regularisers": (
         "catch",
         {
-            "replay": {"name": "prioritized", "importance_steps": 300},
+            "replay.name": "prioritized",
+            "replay.importance_steps": 300,
             "target_rule": "munchausen",
             "regularizers.cql.alpha": 0.1,
             "regularizers.dr3.coefficient": 0.01,
