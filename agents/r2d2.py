@@ -44,7 +44,7 @@ class R2D2(DQN):
 
     Config = R2D2Config
     td_loss = SequenceTDLoss
-    replay: SequenceReplay
+    replay: SequenceReplay  # pyright: ignore[reportIncompatibleVariableOverride]
     online: RecurrentQNetwork
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):

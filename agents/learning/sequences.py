@@ -44,11 +44,10 @@ class SequenceTDLoss(TDLoss):
     def unroll(self, network: torch.nn.Module, batch: SequenceBatch) -> Unrolled:
         """What a network sees at the T + 1 observations after the burn-in."""
         assert isinstance(network, RecurrentQNetwork)
-        inputs, burn_in = (batch.obs, batch.last_action, batch.last_reward), batch.burn_in
-        state = batch.state
+        obs, action, reward, state, burn_in = *batch[:4], batch.burn_in
         if burn_in:
             with torch.no_grad():
-                _, burnt = network.unroll(*(x[:burn_in] for x in inputs), state)
+                _, burnt = network.unroll(obs[:burn_in], action[:burn_in], reward[:burn_in], state)
             state = torch.where(batch.burnt_in.unsqueeze(-1), burnt, state)
-        features, _ = network.unroll(*(x[burn_in:] for x in inputs), state)
+        features, _ = network.unroll(obs[burn_in:], action[burn_in:], reward[burn_in:], state)
         return Unrolled(network.head, features.flatten(0, 1))
