@@ -139,7 +139,7 @@ class AtariGame(gymnasium.Env):
     def close(self) -> None:
         self._closed = True
 
-    def action_meanings(self) -> list[str]:
+    def get_action_meanings(self) -> list[str]:
         """What each action presses, such as NOOP, FIRE, UPLEFT."""
         return [meaning.name for meaning in self._meanings]
 

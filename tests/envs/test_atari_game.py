@@ -286,9 +286,12 @@ def test_a_closed_game_is_over():
 
 
 def test_action_meanings():
-    assert AtariGame("ALE/Breakout-v5").action_meanings() == ["NOOP", "FIRE", "RIGHT", "LEFT"]
+    assert AtariGame("ALE/Breakout-v5").get_action_meanings() == ["NOOP", "FIRE", "RIGHT", "LEFT"]
     full = AtariGame("ALE/Breakout-v5", protocol=make_protocol("machado", full_action_space=True))
-    assert len(full.action_meanings()) == full.action_space.n == 18
+    assert len(full.get_action_meanings()) == full.action_space.n == 18
+    pong = make_vector("ALE/Pong-v5", render_mode="rgb_array")
+    assert pong.action_names == ["NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE"]
+    pong.close()
 
 
 def test_games_in_a_vector_are_the_native_vector():
