@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs import episode_seed
+from envs import episode_seed, make_vector
 from envs.atari import AtariVector
 from envs.atari_game import AtariGame, game_vector
 from envs.atari_protocol import make_protocol
