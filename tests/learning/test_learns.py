@@ -61,6 +61,36 @@ def test_cartpole(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("head", ["mse", "hl_gauss"])
+def test_pqn_on_catch(head, seed, tmp_path):
+    """Without replay and without a target network, on new episodes."""
+    summary = train(RunConfig.preset("pqn_catch", {"head.name": head, "seed": seed}), tmp_path / "run")
+    assert summary.best_return is not None
+    assert summary.best_return >= 0.8
+
+
+PQN_ON_CARTPOLE = {
+    "steps": 80_000,
+    "env": {"id": "CartPole-v1", "num_envs": 16, "support": [-10.0, 10.0]},
+    "agent.rollout_steps": 16,
+    "agent.lr": 1e-3,
+    "agent.normalize_obs": True,
+    "agent.normalize_reward": True,
+    "exploration.epsilon_steps": 20_000,
+    "evaluation.every_steps": 10_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_pqn_on_cartpole(seed, tmp_path):
+    summary = train(RunConfig.preset("pqn_catch", PQN_ON_CARTPOLE | {"seed": seed}), tmp_path / "run")
+    assert summary.best_return is not None
+    assert summary.best_return >= 450
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_recall_with_a_memory(seed, tmp_path):
     """The preset answers right (best play +1, without a memory -0.5) on new episodes."""
     summary = train(RunConfig.preset("r2d2_recall", {"seed": seed}), tmp_path / "run")
