@@ -109,7 +109,7 @@ def test_a_warm_start(small, run_dir, tmp_path):
 def test_agents_by_name():
     assert KINDS["agent"].find("dqn").__name__ == "DQN"
     assert KINDS["agent"].find("agents.dqn:DQN") is KINDS["agent"].find("dqn")
-    with pytest.raises(UnknownNameError, match=r"unknown agent 'dqm'. Did you mean 'dqn'\? Choose from: cql, dqn, pqn, r2d2"):
+    with pytest.raises(UnknownNameError, match=r"unknown agent 'dqm'. Did you mean 'dqn'\? Choose from: cql, dqn"):
         KINDS["agent"].find("dqm")
 
 
