@@ -72,6 +72,8 @@ def test_pqn_on_catch(head, seed, tmp_path):
 PQN_ON_CARTPOLE = {
     "steps": 80_000,
     "env": {"id": "CartPole-v1", "num_envs": 16, "support": [-10.0, 10.0]},
+    "torso.hidden": [120],
+    "output_layer.hidden": 84,
     "agent.rollout_steps": 16,
     "agent.lr": 1e-3,
     "agent.normalize_obs": True,
