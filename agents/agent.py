@@ -142,7 +142,7 @@ class Agent(ABC):
         return 1.0 if self.reward_scale is None else self.reward_scale.factor()
 
     def metrics(self) -> dict[str, float]:
-        """Scalars by TensorBoard tag, from the last update. The one place that waits for the device."""
+        """Scalars by TensorBoard tag, from the last update; updates themselves never wait for the device."""
         scalars = {**self.exploration.metrics(self.step), "replay/updates": float(self.learner.num_updates)}
         if self.reward_scale is not None:
             scalars["replay/reward_scale"] = self.reward_scale.factor()

@@ -36,6 +36,7 @@ class Listed(StrEnum):
     output_layers = "output_layers"
     agents = "agents"
     target_rules = "target_rules"
+    regularizers = "regularizers"
     explorations = "explorations"
     replays = "replays"
     envs = "envs"

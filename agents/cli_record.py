@@ -42,6 +42,11 @@ def record(
 
     from agents.running.record import record as play
 
+    if minari is not None:
+        from agents.running.minari_data import minari_module
+
+        minari_module()  # whether it is there, before anything is played
+
     path = resolve_run(name, root)
     made = play(path, out or path / "dataset", steps=steps, epsilon=epsilon, seed=seed)
     score = f"{np.mean(made.returns):.2f} ± {np.std(made.returns):.2f}" if made.returns else "unknown"

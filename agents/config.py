@@ -32,6 +32,7 @@ from agents.presets import for_head, override, read_preset
 from agents.tables import Component, ConfigError, Table, nearest
 from envs import is_atari
 from envs.atari_protocol import PROTOCOLS
+from value_heads.registry import names
 
 
 class EnvConfig(Table):
@@ -93,7 +94,7 @@ class LogConfig(Table):
 
 
 class RunConfig(Table):
-    """One run. It is stored with the run as config.json, with everything that was `auto` resolved."""
+    """One run. It is stored with the run as config.json, where env.support and device are not `auto` any more."""
 
     seed: int = Field(default=1, ge=0)
     steps: int = Field(default=50_000, ge=1, description="environment steps (agent decisions) in all")
@@ -165,7 +166,8 @@ def naming_the_key(source: str, prefix: str = "") -> Iterator[None]:
 def table_fields(key: str, table: Mapping[str, Any], source: str) -> Iterable[str]:
     """The keys that a table may have."""
     if key == "regularizers":
-        return KINDS["regularizer"].registry
+        kind = KINDS["regularizer"]
+        return [*names(kind.registry, kind.group), *(name for name in table if ":" in name)]
     if key not in KINDS:
         model = RunConfig.model_fields[key].annotation
         return model.model_fields if isinstance(model, type) and issubclass(model, Table) else table

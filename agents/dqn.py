@@ -14,6 +14,7 @@ from agents.components import KINDS, AgentConfig, ReplayConfig
 from agents.learning.learner import TDLoss
 from agents.networks.qnetwork import EnvSpec
 from agents.replay.observations import is_stack
+from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
@@ -100,7 +101,7 @@ class DQN(Agent):
                 batch = batch.to(self.device)
         with self.stopwatch("learn"):
             self.last_update = update = self.learner.update(batch)
-            if self.replay.prioritized:
+            if isinstance(self.replay, PrioritizedReplay):
                 self.replay.update_priorities(indices, update.prediction.error(update.goal), update.losses)
 
     def metrics(self) -> dict[str, float]:

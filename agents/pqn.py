@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class PQNConfig(AgentConfig):
-    tables = ("regularizers", "exploration")
+    tables = ("exploration",)
     rollout_steps: int = Field(default=32, ge=1, description="decisions of every environment between updates")
     num_epochs: int = Field(default=2, ge=1, description="times that a rollout is learned from")
     num_minibatches: int = Field(default=32, ge=1, description="updates in each of them")
@@ -68,18 +68,23 @@ class PQN(Agent):
             "value": torch.from_numpy(self.predicted).float(),
             "final_value": self.final_values(t),
         }
+        if t.next_mask is not None:
+            step["next_mask"] = torch.from_numpy(t.next_mask)
         self.rollout.append({name: value.to(self.device, copy=True) for name, value in step.items()})
 
-    @torch.no_grad()
     def final_values(self, t: Transition) -> Tensor:
         """max Q of the observations that episodes were cut off at, float32 [N]; 0 for all others."""
         values, cut = torch.zeros(self.num_envs), t.done & ~t.terminal
         if cut.any():
-            q_values = self.online(torch.from_numpy(t.next_obs[cut]).to(self.device)).mean().cpu()
-            if t.next_mask is not None:
-                q_values = q_values.masked_fill(~torch.from_numpy(t.next_mask[cut]), -torch.inf)
-            values[torch.from_numpy(cut)] = q_values.max(-1).values
+            mask = None if t.next_mask is None else torch.from_numpy(t.next_mask[cut])
+            values[torch.from_numpy(cut)] = self.greedy_values(torch.from_numpy(t.next_obs[cut]), mask)
         return values
+
+    @torch.no_grad()
+    def greedy_values(self, obs: Tensor, mask: Tensor | None) -> Tensor:
+        """max Q over legal actions, float32 [B] on the CPU, of observations [B, *shape]; `mask` [B, A]."""
+        q_values = self.online(obs.to(self.device)).mean().cpu()
+        return (q_values if mask is None else q_values.masked_fill(~mask, -torch.inf)).max(-1).values
 
     def learn(self) -> None:
         """Where a rollout is complete: make its returns, and learn from it in minibatches."""
@@ -127,10 +132,10 @@ class PQN(Agent):
         """The last step of the rollout ends its episode; the value of `obs` is bootstrapped from."""
         super().cut(env, obs)
         if self.rollout and not self.rollout[-1]["episode_end"][env]:
-            with torch.no_grad():
-                value = self.online(torch.from_numpy(obs[None]).to(self.device)).mean().max()
-            self.rollout[-1]["episode_end"][env] = True
-            self.rollout[-1]["final_value"][env] = value
+            last = self.rollout[-1]
+            mask = last["next_mask"][env : env + 1].cpu() if "next_mask" in last else None
+            last["episode_end"][env] = True
+            last["final_value"][env] = self.greedy_values(torch.from_numpy(obs[None]), mask)[0]
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "rollout": self.rollout, "shuffling": self.shuffling.get_state()}

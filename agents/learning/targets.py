@@ -91,7 +91,7 @@ def expected_sarsa(
         best = functional.one_hot(greedy(q_values, batch.next_mask), q_values.shape[-1]).float()
     else:
         best = soft_policy(q_values, batch.next_mask, temperature)[0]
-    legal = torch.ones_like(q_values) if batch.next_mask is None else batch.next_mask.float()
+    legal = torch.ones_like(q_values) if batch.next_mask is None else some_legal(batch.next_mask).float()
     policy = (1 - epsilon) * best + epsilon * legal / legal.sum(-1, keepdim=True)
     return next_values.mix(policy).backup(batch.reward, batch.discount)
 
@@ -138,6 +138,11 @@ def munchausen(
     return next_values.average(next_policy, -next_log_policy).backup(batch.reward + bonus, batch.discount)
 
 
+def some_legal(mask: Tensor) -> Tensor:
+    """`mask` [B, A] with all actions legal where none is: after a terminal step, whose successor has no weight."""
+    return mask | ~mask.any(-1, keepdim=True)
+
+
 def soft_policy(q_values: Tensor, mask: Tensor | None, temperature: float) -> tuple[Tensor, Tensor]:
     """pi = softmax(q / temperature) over legal actions, and temperature * log pi; both [B, A].
 
@@ -147,6 +152,7 @@ def soft_policy(q_values: Tensor, mask: Tensor | None, temperature: float) -> tu
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     if mask is not None:
+        mask = some_legal(mask)
         q_values = q_values.masked_fill(~mask, -torch.inf)
     log_policy = ((q_values - q_values.amax(-1, keepdim=True)) / temperature).log_softmax(-1)
     scaled = temperature * log_policy

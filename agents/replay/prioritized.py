@@ -49,7 +49,6 @@ class PrioritizedReplay(UniformReplay):
     """
 
     bytes_beside = 9  # a float64, and its share of the sums
-    prioritized = True
 
     def __init__(
         self,

@@ -51,7 +51,6 @@ class UniformReplay:
     """
 
     bytes_beside = 0  # what a subclass keeps for every step
-    prioritized = False  # whether it wants to know the errors of updates
 
     def __init__(
         self,
@@ -187,9 +186,6 @@ class UniformReplay:
         last = row + length - 1
         discount = (self.gammas[length] * ~self.terminal[last % self.num_rows, env]).float()
         return Ahead(reward, discount, last)
-
-    def update_priorities(self, indices: Indices, td_error: Tensor, losses: Tensor) -> None:
-        """What an update saw of a batch, [B] each; uniform replay has no priorities."""
 
     def metrics(self) -> dict[str, float]:
         """Scalars by TensorBoard tag."""

@@ -48,7 +48,10 @@ def record(run_dir: Path, out: Path, *, steps: int, epsilon: float, seed: int) -
     )
     with contextlib.closing(venv):
         replay = empty_replay(config, policy.spec, steps)
-        returns, num_cut = fill(replay, policy, venv, math.ceil(steps / venv.num_envs), epsilon, seed)
+        try:
+            returns, num_cut = fill(replay, policy, venv, math.ceil(steps / venv.num_envs), epsilon, seed)
+        except ReplayTooLargeError as error:  # the final observations of episodes come on top of the steps
+            raise ConfigError(f"memory is full, and nothing was written; take fewer --steps: {error}") from error
     about = {
         "env": config.env.model_dump(mode="json"),
         "run": str(run_dir),

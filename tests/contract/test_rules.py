@@ -58,6 +58,16 @@ def every_regularizer():
     return {name: regularizer() for name, regularizer in REGULARIZERS.items()}
 
 
+@pytest.mark.parametrize("rule", TARGET_RULES)
+def test_after_a_terminal_step_no_action_need_be_legal(rule):
+    online, batch = network("hl_gauss"), make_batch()
+    none, every = (batch.next_mask.clone() for _ in range(2))
+    none[1], every[1] = False, True
+    goals = [TARGET_RULES[rule](online, online, batch._replace(next_mask=mask), None) for mask in (none, every)]
+    assert goals[0].values.isfinite().all()
+    assert torch.equal(goals[0].mean(), goals[1].mean())
+
+
 @every_pair
 @pytest.mark.parametrize("masks", [False, True])
 def test_an_update(head, rule, masks):

@@ -12,7 +12,7 @@ def played(tmp_path_factory):
     path = tmp_path_factory.mktemp("played")
     train(RunConfig.preset("catch", {"seed": 11}), path / "run")
     made = record(path / "run", path / "data", steps=10_000, epsilon=0.5, seed=11)
-    assert sum(made.returns) / len(made.returns) < 0.9
+    assert sum(made.returns) / len(made.returns) < 0.3
     return made.dataset.path
 
 

@@ -143,6 +143,26 @@ def test_an_illegal_action_has_no_value_where_an_episode_was_cut():
     assert torch.equal(agent.rollout[0]["final_value"], q_values[[0, 1], [0, 1]])
 
 
+def test_an_illegal_action_has_no_value_where_an_episode_is_cut_from_outside():
+    agent, obs, never = make(), np.zeros((N, 3), np.float32), np.array([False, False])
+    with torch.no_grad():
+        q_values = agent.online(torch.from_numpy(obs[:1])).mean()
+    worst = int(q_values[0].argmin())
+    mask = np.arange(4) == worst
+    agent.act(obs)
+    agent.observe(
+        Transition(obs, np.zeros(N, np.int64), np.zeros(N, np.float32), never, never, obs, np.stack([mask, mask]), None)
+    )
+    agent.cut(0, obs[0])
+    assert agent.rollout[0]["final_value"][0] == q_values[0, worst]
+
+
+def test_regularizers_are_refused():
+    """They want what a rollout does not keep: the successors, and which actions were legal."""
+    with pytest.raises(ConfigError, match=r"has no use for \[regularizers\]"):
+        RunConfig.preset("pqn_catch", {"regularizers.cql.alpha": 0.1})
+
+
 def test_a_rollout_that_cannot_be_shared_out_is_refused():
     with pytest.raises(ConfigError, match=r"agent.num_minibatches: 12 decisions of a rollout \(6 steps of 2"):
         make(**{"agent.num_minibatches": 5})
