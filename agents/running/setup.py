@@ -21,7 +21,7 @@ LOG, REQUESTED = "log.txt", "requested.json"  # what a parent process may have p
 
 
 def resolve(config: RunConfig, run_dir: Path) -> tuple[RunConfig, str]:
-    """The configuration, or that of the run where there is one, with device and support resolved; the latter's source."""
+    """The configuration, or that of the run where there is one, device and support resolved; the support's source."""
     path = run_dir / "config.json"
     if not path.is_file():
         device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
