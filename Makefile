@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 .PHONY: train test slow lint results help
 
 help:
-	@echo "make train    train CartPole with an HL-Gauss head (about two minutes, installation included)"
+	@echo "make train    train CartPole with an HL-Gauss head (about three minutes, installation included)"
 	@echo "make test     the fast tests"
 	@echo "make slow     the tests that train, kill and resume for minutes"
 	@echo "make lint     ruff and pyright"

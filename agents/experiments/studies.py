@@ -168,15 +168,15 @@ def report(name: str, root: Path, command: str) -> str:
     with_it = f", and with it {' and '.join(f'`{key}`' for key in differ)}" if differ else ""
     shared = f"only the head differs{with_it}"
     epsilon = config.evaluation.epsilon
-    greedy = f"nearly greedy (epsilon {epsilon:g})" if epsilon else "greedy"
+    nearly = f", with epsilon {epsilon:g}" if epsilon else ""
     solved = "" if study.threshold is None else f"*solved* counts seeds whose best reaches {study.threshold:g}. "
     lines = [
         f"# {study.question}",
         "",
         f"Made by `{command}`. Preset `{study.preset}`, {config.steps:,} steps; {shared}.",
-        f"*best* is the {greedy} mean return over {config.evaluation.final_episodes} episodes of the policy that "
+        f"*best* is the greedy mean return over {config.evaluation.final_episodes} episodes of the policy that "
         "evaluated best in training, on episodes that had no part in choosing it; *last* is that of the last policy "
-        f"({config.evaluation.num_episodes} episodes); *last 20* the mean of the last 20 episodes of training, "
+        f"({config.evaluation.num_episodes} episodes{nearly}); *last 20* the mean of the last 20 episodes of training, "
         f"exploration and all. {solved}No seed was left out; how the configuration was found is in LOG.md.",
         "",
         f"![learning curves]({name}.png)",

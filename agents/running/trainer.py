@@ -123,7 +123,8 @@ def loop(run: Run, metrics: MetricsWriter, stop: StopRequest) -> None:
         if row:
             with run.stopwatch("log"):
                 metrics.write(run.step, row)
-                run.reporter.progress(run.step, row)
+                if "charts/SPS" in row:  # not where there was an evaluation alone
+                    run.reporter.progress(run.step, row)
         if crossed(before, run.step, config.checkpoint.every_steps) and not last:
             with run.stopwatch("checkpoint"):
                 run.save()
