@@ -4,6 +4,7 @@ H height, W width, C channels, S frames of a stack.
 """
 
 import colorsys
+import os
 import warnings
 
 import gymnasium
@@ -19,6 +20,7 @@ SMALLEST = 4  # cells on a side, from which on an array of numbers is looked at 
 
 def make_watched_env(config: RunConfig, *, seed: int) -> VectorEnv:
     """One environment of a run, drawing itself if it can."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen, and does not complain of none
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gymnasium's, about a render mode that an environment does not announce
         try:
