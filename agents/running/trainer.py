@@ -157,8 +157,9 @@ def crossed(before: int, after: int, period: int) -> bool:
 def final_score(run: Run) -> float:
     """Mean return of the best policy over episodes that had no part in choosing it."""
     best = evaluation.load(run.run_dir)
-    seed = child_seed(run.config.seed, "final evaluation")
-    result = evaluation.evaluate(best, num_episodes=run.config.evaluation.final_episodes, seed=seed)
+    seed, num_episodes = child_seed(run.config.seed, "final evaluation"), run.config.evaluation.final_episodes
+    run.reporter.say(f"score  the best policy plays {num_episodes} new episodes (Ctrl-C twice: leave that to resume)")
+    result = evaluation.evaluate(best, num_episodes=num_episodes, seed=seed)
     run.reporter.say(
         f"done   {run.step:,} steps. Best policy, {len(result.returns)} new episodes, greedy: "
         f"{result.mean:.1f} ± {result.std:.1f}"
