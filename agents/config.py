@@ -127,11 +127,8 @@ class RunConfig(Table):
                 raise ConfigError(f"{source}: {key}: wanted a name or a table, got {value!r}")
             if isinstance(value, Mapping):
                 check_keys(value, table_fields(key, value, source), f"{key}.", source)
-                for name, table in value.items() if key == "regularizers" else ():
-                    fields = component_model("regularizer", {"name": name}).model_fields
-                    check_keys(table if isinstance(table, Mapping) else {}, fields, f"{key}.{name}.", source)
-                    with naming_the_key(source, f"{key}.{name}."):
-                        parse_regularizers({name: table})
+                if key == "regularizers":
+                    check_regularizers(value, source)
         with naming_the_key(source):
             config = cls.model_validate(dict(data))
         if useless := unused_tables(config.agent.name) & data.keys():
@@ -150,6 +147,15 @@ class RunConfig(Table):
     def plain(self) -> dict[str, Any]:
         """Nested plain Python, as in config.json."""
         return self.model_dump(mode="json", exclude=unused_tables(self.agent.name))
+
+
+def check_regularizers(tables: Mapping[str, Any], source: str) -> None:
+    """Refuse what is wrong in one of the tables within `regularizers`, naming its key whole."""
+    for name, table in tables.items():
+        fields = component_model("regularizer", {"name": name}).model_fields
+        check_keys(table if isinstance(table, Mapping) else {}, fields, f"regularizers.{name}.", source)
+        with naming_the_key(source, f"regularizers.{name}."):
+            parse_regularizers({name: table})
 
 
 @contextlib.contextmanager

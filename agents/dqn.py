@@ -73,13 +73,17 @@ class DQN(Agent):
 
     def plan(self) -> str:
         """How many updates will be made, and how often a step is learned from."""
-        settings, steps = self.settings, self.config.steps
+        return self.plan_of(f"{self.settings.batch_size}", "", self.settings.batch_size)
+
+    def plan_of(self, batch: str, at_most: str, batch_steps: int) -> str:
+        """The plan, where an update is of `batch`, in words, and that is of `at_most` `batch_steps` steps."""
+        ratio, steps = self.settings.replay_ratio, self.config.steps
         learned_from = steps - self.num_envs  # while the last steps are made
-        updates = int(max(0, learned_from - self.first_update_after()) * settings.replay_ratio)
+        updates = int(max(0, learned_from - self.first_update_after()) * ratio)
         idle = f"\nwarning: no update before step {self.first_update_after():,}: nothing is learned"
         return (
-            f"1 update of {settings.batch_size} per {1 / settings.replay_ratio:g} steps = {updates:,}; "
-            f"each step is learned from {updates * settings.batch_size / steps:.3g} times{'' if updates else idle}"
+            f"1 update of {batch} per {1 / ratio:g} steps = {updates:,}; each step is learned from "
+            f"{at_most}{updates * batch_steps / steps:.3g} times{'' if updates else idle}"
         )
 
     def first_update_after(self) -> int:

@@ -79,14 +79,8 @@ class R2D2(DQN):
 
     def plan(self) -> str:
         """How many updates will be made, and how often a step is learned from."""
-        settings, steps, trace = self.settings, self.config.steps, self.sequences.trace
-        updates = int(max(0, steps - self.num_envs - self.first_update_after()) * settings.replay_ratio)
-        idle = f"\nwarning: no update before step {self.first_update_after():,}: nothing is learned"
-        return (
-            f"1 update of {settings.batch_size} sequences of {trace} steps per {1 / settings.replay_ratio:g} steps = "
-            f"{updates:,}; each step is learned from up to {updates * settings.batch_size * trace / steps:.3g} times"
-            f"{'' if updates else idle}"
-        )
+        size, trace = self.settings.batch_size, self.sequences.trace
+        return self.plan_of(f"{size} sequences of {trace} steps", "up to ", size * trace)
 
     def first_update_after(self) -> int:
         """Environment steps before the first update: as configured, and until replay has a whole sequence."""
