@@ -24,15 +24,17 @@ def plot_curves(runs: Mapping[str, Sequence[Path]], out: Path, tag: str = TAG) -
     columns = min(4, len(runs))
     rows = -(-len(runs) // columns)
     figure = Figure(figsize=(12.4, 8.8 * rows / columns), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
-    for axis, (label, paths) in zip(axes, runs.items(), strict=False):
-        curves = [read_curve(path, tag) for path in paths]
+    all_curves = {label: [read_curve(path, tag) for path in paths] for label, paths in runs.items()}
+    ends = [curve[0][-1] for curves in all_curves.values() for curve in curves if curve[0]]
+    alike = max(ends) < 2 * min(ends)  # arms of other lengths have axes of their own
+    axes = np.atleast_1d(figure.subplots(rows, columns, sharex=alike, sharey=True)).ravel()
+    for axis, (label, curves) in zip(axes, all_curves.items(), strict=False):
         for steps, values in curves:
             axis.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
         common = curves[0][0]
         mean = np.mean([np.interp(common, steps, values) for steps, values in curves], axis=0)
         axis.plot(common, mean, color="tab:blue", linewidth=2)
-        axis.set_title(f"{label} ({len(paths)} seed{'s' if len(paths) > 1 else ''})", fontsize=9)
+        axis.set_title(f"{label} ({len(curves)} seed{'s' if len(curves) > 1 else ''})", fontsize=9)
         axis.grid(alpha=0.3)
     for axis in axes[len(runs) :]:
         axis.set_axis_off()

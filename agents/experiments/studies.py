@@ -5,47 +5,25 @@
 A run that is finished is not trained again, so a study that was interrupted goes on with the same command.
 """
 
-import json
-import platform
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
-import numpy as np
-import psutil
-import torch
 import typer
 
-from agents.config import RunConfig
-from agents.experiments.curves import TAG, plot_curves, read_curve
+from agents.experiments.curves import plot_curves
 from agents.experiments.jobs import train_all
-from agents.presets import flatten
+from agents.experiments.miniature import miniature, recipes
+from agents.experiments.study import Arm, Cell, Recorded, Study, data_dir, finished_curves, make_cells, read_summary
+from agents.experiments.study_page import LAST_20, report
+from agents.running.record import record
 from agents.tables import ConfigError, nearest
 from value_heads import HEADS
 
+ONE, THREE, FIVE, TWENTY = range(1, 2), range(1, 4), range(1, 6), range(1, 21)
 
-class Arm(NamedTuple):
-    """One thing compared: a label, what it changes in the preset, and its seeds."""
-
-    label: str
-    overrides: Mapping[str, Any]
-    seeds: range
-
-
-class Study(NamedTuple):
-    """A question, a preset that all arms share, and the arms."""
-
-    question: str
-    preset: str
-    arms: list[Arm]
-    threshold: float | None = None  # a run counts as solved where its best policy's return reaches this
-    curve: str = TAG  # the metric that is plotted
-    digits: int = 0  # after the point, of the scores of single runs
-    note: str = ""  # what a reader should know beside it
-
-
-LAST_20 = "charts/episodic_return_20"
-ONE, FIVE, TWENTY = range(1, 2), range(1, 6), range(1, 21)
+RANDOM_PONG = "Random play scores -20.5 ± 0.1 with this protocol ([random.md](random.md), 30 games)."
+UPDATES = "A step is an update: nothing is played in training."
+HEADS_OFFLINE = [Arm(head, {"head": head}, FIVE) for head in ("hl_gauss", "mse")]
 
 # The parts of the recipes with the short-budget settings of the preset `pong`; DQN and Rainbow share its rate for MSE.
 PONG_DQN = {"head.name": "mse", "steps": 300_000}
@@ -81,6 +59,18 @@ PONG_PQN = {
     "evaluation.every_steps": 240_000,
     "log.every_steps": 10_000,
 }
+PONG_CQL = {
+    "steps": 20_000,
+    "agent.name": "cql",
+    "agent.n_step": 3,
+    "agent.batch_size": 32,
+    "agent.target_every_updates": 500,
+    "regularizers.cql.alpha": 0.1,
+    "evaluation.every_steps": 4_000,
+    "checkpoint.every_steps": 10_000,
+    "log.every_steps": 500,
+    "log.histogram_every_steps": 5_000,
+}
 
 STUDIES: dict[str, Study] = {
     "cartpole": Study(
@@ -100,7 +90,7 @@ STUDIES: dict[str, Study] = {
         [Arm("hl_gauss", {}, ONE), Arm("mse", {"head.name": "mse"}, ONE)],
         curve=LAST_20,
         digits=1,
-        note="Random play scores -20.5 ± 0.1 with this protocol ([random.md](random.md), 30 games).",
+        note=RANDOM_PONG,
     ),
     "pong_family": Study(
         "DQN, Rainbow and PQN on Pong, for the same CPU time",
@@ -108,132 +98,68 @@ STUDIES: dict[str, Study] = {
         [Arm("rainbow", PONG_RAINBOW, ONE), Arm("pqn", PONG_PQN, ONE), Arm("dqn", PONG_DQN, ONE)],
         curve=LAST_20,
         digits=1,
+        what="agent",
+        shared=(
+            "`dqn` is the preset `pong` with MSE: double Q-learning, n = 3. `rainbow` has the parts of the recipe of "
+            "that name, C51, n = 3 and prioritised replay, and is otherwise the same, its learning rate too (both "
+            "300,000 steps). `pqn` has the parts and the rate of its recipe, with 32 environments and 8 minibatches, "
+            "and 1,440,000 steps: as many as took the same CPU time when both were measured side by side. All three "
+            "play by the protocol `machado`."
+        ),
+        note=RANDOM_PONG,
+    ),
+    "offline_catch": Study(
+        "CQL with HL-Gauss and with MSE, from recorded games of Catch",
+        "cql_catch",
+        HEADS_OFFLINE,
+        digits=1,
+        threshold=0.9,
+        data=Recorded("catch", {"seed": 1}, "study-offline_catch/source", steps=10_000, epsilon=0.5),
+        note=UPDATES,
+    ),
+    "offline_pong": Study(
+        "CQL with HL-Gauss and with MSE, from recorded games of Pong",
+        "pong",
+        [Arm(arm.label, {**PONG_CQL, **arm.overrides}, ONE) for arm in HEADS_OFFLINE],
+        digits=1,
+        shared="The preset `pong` with the agent `cql`, alpha 0.1, and 20,000 updates; the learning rate is that of "
+        "each head in that preset.",
+        data=Recorded("pong", {"head": "mse", "seed": 1}, "study-pong/mse/s1", steps=100_000, epsilon=0.1),
+        note=f"{UPDATES} {RANDOM_PONG}",
+    ),
+    "recipes": Study(
+        "Does every recipe learn?",
+        "catch",
+        [Arm(name, miniature(name), THREE, preset=name) for name in recipes()],
+        threshold=0.9,
+        digits=1,
+        what="recipe",
+        shared=(
+            "Every recipe for Atari with its own head, layers, encoder, target rule, n, gamma, optimiser, replay and "
+            "noise, and with the sizes and the rhythm of a small world: two frames of the board of Catch, the learning "
+            "rate, batches and epsilon of the presets `catch` and `pqn_catch` (`agents/experiments/miniature.py`). It "
+            "says that the parts fit and learn, and nothing about which recipe is better."
+        ),
     ),
 }
 
 
-class Cell(NamedTuple):
-    """One run of a study."""
-
-    arm: Arm
-    seed: int
-    config: RunConfig
-    run_dir: Path
-
-    def summary(self) -> dict[str, Any] | None:
-        """How it ended, or None where it has not."""
-        path = self.run_dir / "summary.json"
-        summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        return summary if summary and summary["finished"] else None
-
-
 def cells(name: str, root: Path) -> list[Cell]:
-    """All runs of a study; their directories are named by arm and seed, so that they are found again."""
+    """All runs of a study."""
     if name not in STUDIES:
         raise ConfigError(f"unknown study {name!r}{nearest(name, STUDIES)}")
-    study = STUDIES[name]
-    return [
-        Cell(
-            arm,
-            seed,
-            RunConfig.preset(study.preset, {**arm.overrides, "seed": seed}),
-            root / f"study-{name}" / arm.label.replace(", ", "+") / f"s{seed}",
-        )
-        for arm in study.arms
-        for seed in arm.seeds
-    ]
+    return make_cells(name, STUDIES[name], root)
 
 
-def finished_curves(name: str, root: Path) -> dict[str, list[Path]]:
-    """The metrics of every finished run, by arm."""
-    curves: dict[str, list[Path]] = {}
-    for cell in cells(name, root):
-        if cell.summary() is not None:
-            curves.setdefault(cell.arm.label, []).append(cell.run_dir / "metrics.csv")
-    return curves
-
-
-def differing(name: str, root: Path) -> list[str]:
-    """The settings, other than the head's and the seed, in which the runs of a study differ."""
-    configs = [flatten(cell.config.plain()) for cell in cells(name, root)]
-    keys = sorted({key for config in configs for key in config if not key.startswith("head.") and key != "seed"})
-    return [key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1]
-
-
-def by_arm(study: Study, results: list[tuple[Cell, dict[str, Any]]]) -> dict[str, list[tuple[Cell, dict[str, Any]]]]:
-    """Finished runs by the label of their arm, without the arms that have none."""
-    arms = {arm.label: [(cell, summary) for cell, summary in results if cell.arm is arm] for arm in study.arms}
-    return {label: of_arm for label, of_arm in arms.items() if of_arm}
-
-
-def scores(study: Study, results: list[tuple[Cell, dict[str, Any]]]) -> list[str]:
-    """A table of what each arm reached."""
-    solved, rule = ("", "") if study.threshold is None else (" solved |", "---|")
-    lines = [
-        f"| head |{solved} mean best | mean last | mean last 20 | best of each seed | last of each seed |",
-        f"|---|{rule}---|---|---|---|---|",
-    ]
-    for label, of_arm in by_arm(study, results).items():
-        best, last = [s["best_return"] for _, s in of_arm], [s["last_return"] for _, s in of_arm]
-        recent = [read_curve(cell.run_dir / "metrics.csv", LAST_20)[1][-1] for cell, _ in of_arm]
-        means = " | ".join(f"{np.mean(x):.1f}" for x in (best, last, recent))
-        each = " | ".join(" ".join(f"{x:.{study.digits}f}" for x in row) for row in (best, last))
-        count = f" {sum(b >= study.threshold for b in best)} of {len(best)} |" if study.threshold is not None else ""
-        lines.append(f"| {label} |{count} {means} | {each} |")
-    return lines
-
-
-def costs(study: Study, results: list[tuple[Cell, dict[str, Any]]]) -> list[str]:
-    """A table of what each arm cost: medians over its runs, and for wall time the range."""
-    lines = ["| head | wall seconds | CPU seconds | steps/s | frames/s | logging |", "|---|---|---|---|---|---|"]
-    for label, of_arm in by_arm(study, results).items():
-        wall, cpu, logging = (
-            np.array([s[key] for _, s in of_arm]) for key in ("seconds", "cpu_seconds", "time_logging")
-        )
-        steps = np.array([s["step"] for _, s in of_arm])
-        frames = [read_curve(cell.run_dir / "metrics.csv", "charts/frames")[1] for cell, _ in of_arm]
-        per_second = f"{np.median([f[-1] for f in frames] / wall):.0f}" if all(frames) else "-"
-        span = f"{np.median(wall):,.0f} ({wall.min():,.0f} to {wall.max():,.0f})"
-        lines.append(
-            f"| {label} | {span} | {np.median(cpu):,.0f} | {np.median(steps / wall):.0f} | {per_second} | "
-            f"{logging.max():.1%} |"
-        )
-    return lines
-
-
-def report(name: str, root: Path, command: str) -> str:
-    """The page of a study, in Markdown, with every run that is finished, and how many are not."""
-    study = STUDIES[name]
-    results = [(cell, summary) for cell in cells(name, root) if (summary := cell.summary()) is not None]
-    missing = len(cells(name, root)) - len(results)
-    config, differ = RunConfig.preset(study.preset), differing(name, root)
-    with_it = f", and with it {' and '.join(f'`{key}`' for key in differ)}" if differ else ""
-    shared = f"only the head differs{with_it}"
-    epsilon = config.evaluation.epsilon
-    nearly = f", with epsilon {epsilon:g}" if epsilon else ""
-    solved = "" if study.threshold is None else f"*solved* counts seeds whose best reaches {study.threshold:g}. "
-    lines = [
-        f"# {study.question}",
-        "",
-        f"Made by `{command}`. Preset `{study.preset}`, {config.steps:,} steps; {shared}.",
-        f"*best* is the greedy mean return over {config.evaluation.final_episodes} episodes of the policy that "
-        "evaluated best in training, on episodes that had no part in choosing it; *last* is that of the last policy "
-        f"({config.evaluation.num_episodes} episodes{nearly}); *last 20* the mean of the last 20 episodes of training, "
-        f"exploration and all. {solved}No seed was left out; how the configuration was found is in LOG.md.",
-        "",
-        f"![learning curves]({name}.png)",
-        "",
-        *([study.note, ""] if study.note else []),
-        *scores(study, results),
-        "",
-        *costs(study, results),
-        "",
-        f"On {psutil.cpu_count()} shared cores ({platform.machine()}), {config.num_threads} thread a run, several runs "
-        f"at once. torch {torch.__version__}, Python {platform.python_version()}.",
-    ]
-    if missing:
-        lines += ["", f"**{missing} runs of this study are not finished; the same command goes on with them.**"]
-    return "\n".join(lines) + "\n"
+def prepare(name: str, data: Recorded, root: Path) -> None:
+    """Make the data set of a study, if it is not there, and train the policy of its run, if that is not."""
+    run_dir, out = root / data.run, data_dir(name, root)
+    if out.exists():
+        return
+    if read_summary(run_dir) is None and train_all([data.config()], [run_dir], 1):
+        raise SystemExit(f"the run that is to be recorded failed: {run_dir / 'log.txt'}")
+    typer.echo(f"recording {data.steps:,} steps of {run_dir}")
+    record(run_dir, out, steps=data.steps, epsilon=data.epsilon, seed=1)
 
 
 def main(
@@ -243,13 +169,17 @@ def main(
     out: Annotated[Path, typer.Option(help="where the page goes")] = Path("docs/results"),
 ) -> None:
     """Train what is missing of a study, and write its page."""
-    todo = [cell for cell in cells(name, root) if cell.summary() is None]
+    every = cells(name, root)
+    study = STUDIES[name]
+    if study.data is not None:
+        prepare(name, study.data, root)
+    todo = [cell for cell in every if cell.summary() is None]
     if todo and train_all([c.config for c in todo], [c.run_dir for c in todo], jobs):
         raise SystemExit("some runs failed: see their log.txt; the same command tries them again")
     out.mkdir(parents=True, exist_ok=True)
     command = f"python -m agents.experiments.studies {name} --jobs {jobs}"
-    (out / f"{name}.md").write_text(report(name, root, command), encoding="utf-8")
-    plot_curves(finished_curves(name, root), out / f"{name}.png", STUDIES[name].curve)
+    (out / f"{name}.md").write_text(report(name, study, root, command), encoding="utf-8")
+    plot_curves(finished_curves(every), out / f"{name}.png", study.curve)
     typer.echo(f"wrote {out / name}.md and {out / name}.png")
 
 

@@ -7,15 +7,17 @@ import pytest
 from agents.config import ConfigError
 from agents.experiments import studies
 from agents.experiments.curves import read_curve
+from agents.experiments.study import Arm, Recorded, Study, data_dir, differing
+from agents.experiments.study_page import report
 
 
 @pytest.fixture
 def study(small, monkeypatch):
     arms = [
-        studies.Arm("mse", {"head.name": "mse"}, range(1, 3)),
-        studies.Arm("c51", {"head.name": "c51"}, range(1, 2)),
+        Arm("mse", {"head.name": "mse"}, range(1, 3)),
+        Arm("c51", {"head.name": "c51"}, range(1, 2)),
     ]
-    monkeypatch.setitem(studies.STUDIES, "tiny", studies.Study("Does it?", "catch", arms, threshold=0.5))
+    monkeypatch.setitem(studies.STUDIES, "tiny", Study("Does it?", "catch", arms, threshold=0.5))
 
 
 def finish(cell, best, last):
@@ -44,21 +46,21 @@ def test_the_page_has_every_finished_run_and_counts_the_others(study, tmp_path):
     ]
     finish(first, 1.0, 0.25)
     finish(second, 0.0, -0.75)
-    page = studies.report("tiny", tmp_path, "the command")
+    page = report("tiny", studies.STUDIES["tiny"], tmp_path, "the command")
     assert "| mse | 1 of 2 | 0.5 | -0.2 | 2.5 | 1 0 | 0 -1 |" in page
     assert "| mse | 6 (6 to 6) | 5 | 5 | 20 | 1.0% |" in page
     assert "30 steps; only the head differs.\n" in page.replace(f"{first.config.steps:,}", "30")
     assert "| c51" not in page
     assert "1 runs of this study are not finished" in page
     finish(third, 1.0, 1.0)
-    assert "not finished" not in studies.report("tiny", tmp_path, "the command")
+    assert "not finished" not in report("tiny", studies.STUDIES["tiny"], tmp_path, "the command")
 
 
 def test_what_differs_beside_the_head_is_said(tmp_path, monkeypatch):
     """Tables B.1 and B.2 of the paper give every head a learning rate and an epsilon of its own."""
-    assert studies.differing("cartpole", tmp_path) == []
-    assert studies.differing("pong", tmp_path) == ["agent.adam_eps", "agent.lr"]
-    page = studies.report("pong", tmp_path, "the command")
+    assert differing(studies.cells("cartpole", tmp_path)) == []
+    assert differing(studies.cells("pong", tmp_path)) == ["agent.adam_eps", "agent.lr"]
+    page = report("pong", studies.STUDIES["pong"], tmp_path, "the command")
     assert "400,000 steps; only the head differs, and with it `agent.adam_eps` and `agent.lr`." in page
     assert "solved" not in page
     assert "2 runs of this study are not finished" in page
@@ -90,3 +92,30 @@ def test_failures_end_the_study(study, tmp_path, monkeypatch):
 def test_an_unknown_study():
     with pytest.raises(ConfigError, match=r"unknown study 'cartpol'. Did you mean cartpole\?"):
         studies.cells("cartpol", None)  # pyright: ignore
+
+
+def test_a_study_of_recorded_data_records_them_first(tmp_path, monkeypatch):
+    """The policy is trained once, its games recorded once, and every arm learns from them."""
+    arms = [Arm("mse", {"head": "mse"}, range(1, 2)), Arm("hl_gauss", {"head": "hl_gauss"}, range(1, 2))]
+    brief = {"steps": 600, "evaluation.every_steps": 300}
+    arms = [arm._replace(overrides={**arm.overrides, **brief}) for arm in arms]
+    source = Recorded("catch", {"seed": 1, **brief}, "study-offline/source", steps=200, epsilon=0.5)
+    offline = Study("From data?", "cql_catch", arms, threshold=-1.0, data=source)
+    monkeypatch.setitem(studies.STUDIES, "offline", offline)
+    studies.main("offline", 1, tmp_path, tmp_path / "out")
+    cells = studies.cells("offline", tmp_path)
+    assert {cell.config.plain()["agent"]["dataset"] for cell in cells} == {str(data_dir("offline", tmp_path))}
+    page = (tmp_path / "out" / "offline.md").read_text()
+    assert "Data: 200 steps of the best policy (greedy" in page
+    assert "with 50% random actions; 22 whole episodes of mean return" in page
+    assert "| mse | 1 of 1 |" in page
+    assert "last 20" not in page
+    monkeypatch.setattr(studies, "train_all", lambda *arguments: pytest.fail("trained again"))
+    monkeypatch.setattr(studies, "record", lambda *arguments, **options: pytest.fail("recorded again"))
+    studies.main("offline", 1, tmp_path, tmp_path / "out")
+
+
+def test_a_policy_that_cannot_be_trained_ends_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "train_all", lambda *arguments: 1)
+    with pytest.raises(SystemExit, match=r"the run that is to be recorded failed: .*log\.txt"):
+        studies.main("offline_catch", 1, tmp_path, tmp_path / "out")

@@ -1,0 +1,69 @@
+"""Recipes in a small world: their parts as they are, the sizes and the rhythm of that world."""
+
+from typing import Any
+
+from agents.config import RunConfig
+from agents.presets import flatten, preset_names
+
+WORLDS = {"dqn": "catch", "pqn": "pqn_catch", "cql": "cql_catch"}  # the preset that gives sizes, by agent
+# What a world decides; all else of a recipe is its own: head, layers, target rule, n, gamma, optimiser, replay, noise.
+RHYTHM = (
+    "steps",
+    "env",
+    "evaluation",
+    "checkpoint",
+    "log",
+    "output_layer.hidden",
+    "agent.lr",
+    "agent.adam_eps",
+    "agent.batch_size",
+    "agent.replay_ratio",
+    "agent.learn_after_steps",
+    "agent.target_every_updates",
+    "agent.rollout_steps",
+    "agent.num_minibatches",
+    "replay.capacity_steps",
+    "exploration.epsilon_end",
+    "exploration.epsilon_steps",
+)
+FRAMES = 2  # stacked, so that boards are images [2, 10, 5], as every encoder wants them
+
+
+MORE_THAN_ONE = ("atari", "pong")  # presets for any head, whose parts are those of other recipes
+# Under Munchausen a step adds between -0.9 and 0.03, the entropy of three actions: bins have to cover that.
+SOFT_SUPPORT = [-9.5, 1.6]
+
+
+def recipes() -> list[str]:
+    """The recipes for Atari; those for other worlds are their small siblings."""
+    return [
+        name
+        for name in preset_names()
+        if RunConfig.preset(name).env.id.startswith("ALE/") and name not in MORE_THAN_ONE
+    ]
+
+
+def miniature(recipe: str) -> dict[str, Any]:
+    """Overrides that bring a recipe for Atari to the board of `catch`.
+
+    Encoders stay, but for what they cannot do on ten rows and five columns: no pooling to 6x6 at the end, and padding
+    where there is none.
+    """
+    config = RunConfig.preset(recipe)
+    own, world = flatten(config.plain()), flatten(RunConfig.preset(WORLDS[config.agent.name]).plain())
+    wanted = {
+        key: value
+        for key, value in world.items()
+        if any(key == start or key.startswith(f"{start}.") for start in RHYTHM) and (key in own or key[:4] == "env.")
+    }
+    changes = {key: value for key, value in wanted.items() if value is not None or own.get(key) is not None}
+    changes["env.frame_stack"] = FRAMES
+    if own.get("target_rule.name") == "munchausen":
+        changes["env.support"] = SOFT_SUPPORT
+    changes |= {key: "none" for key in own if key == "torso.pool"}
+    changes |= {key: "same" for key in own if key == "torso.padding"}
+    if "exploration.epsilon_after_steps" in own:
+        changes |= {"exploration.epsilon_after_steps": 0, "exploration.epsilon_until_steps": None}
+    if "replay.importance_steps" in own and own["replay.importance_steps"] is not None:
+        changes["replay.importance_steps"] = changes["steps"]
+    return changes
