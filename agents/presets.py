@@ -81,9 +81,10 @@ def for_head(data: Mapping[str, Any], overrides: Mapping[str, Any], source: str)
     by_head = data.get("by_head", {})
     if not (isinstance(by_head, Mapping) and all(isinstance(table, Mapping) for table in by_head.values())):
         raise ConfigError(f"{source}: by_head: wanted a table [by_head.NAME] with dotted keys, got {by_head!r}")
-    chosen = override(own, overrides).get("head", {})
+    asked = override(own, overrides)
+    chosen = asked.get("head", {})
     changes = by_head.get(chosen.get("name"), {}) if isinstance(chosen, Mapping) else {}
-    return override(override(own, changes), overrides)
+    return override(override(asked, changes), overrides)  # after the head, whose options go with its name
 
 
 def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from envs.atari_protocol import AtariProtocol, make_protocol
 from envs.episodes import Episode, EpisodeStatistics
 from envs.gymnasium_vector import GymnasiumVector
 from envs.names import did_you_mean
-from envs.toy import Catch, Chain, Identity, Recall
+from envs.toy import Catch, Chain, Doors, Identity, Recall
 from envs.vector import Step, VectorEnv, episode_seed
 
 __all__ = [
@@ -40,6 +40,7 @@ EnvFactory = Callable[..., gymnasium.Env]
 ENVS: dict[str, EnvFactory] = {
     "catch": Catch,
     "chain": Chain,
+    "doors": Doors,
     "identity": Identity,
     "recall": Recall,
 }

@@ -16,7 +16,7 @@ from envs import UnknownEnvironment, make_vector
 
 SHORT = {"steps": 300, "agent.learn_after_steps": 100, "evaluation.num_episodes": 1, "evaluation.final_episodes": 1}
 SHORT |= {"evaluation.max_steps": 300, "replay.capacity_steps": 1_000, "device": "cpu"}
-ASTERIX = EnvSpec((10, 10, 4), "bool", 5, has_action_mask=False)  # where its package is not installed
+ASTERIX = EnvSpec((10, 10, 4), "float32", 5, has_action_mask=False)  # its bools, as all are: without its package
 
 
 @pytest.mark.parametrize("name", ["cartpole", "catch", "cql_catch", "r2d2_recall", "pong"])

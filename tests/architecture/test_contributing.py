@@ -24,11 +24,31 @@ def find(path: str):
     return found
 
 
+READING = PAGE.split("## From the command to the gradient")[1].split("\n## ")[0]
+DQN_TABLE, RAINBOW_TABLE = READING.split("For a Rainbow")
+
+
+def paths_in(text: str) -> list[str]:
+    return re.findall(r"`([\w.]+:[\w.]+)`", text)
+
+
+def num_lines(paths) -> int:
+    return sum(len(inspect.getsourcelines(find(path))[0]) for path in paths)
+
+
 def test_command_to_gradient_is_at_most_700_lines():
-    table = PAGE.split("## From the command to the gradient")[1].split("\n## ")[0]
-    paths = re.findall(r"`([\w.]+:[\w.]+)`", table)
+    paths = paths_in(DQN_TABLE)
     assert len(paths) >= 15
-    assert sum(len(inspect.getsourcelines(find(path))[0]) for path in paths) <= 700
+    assert num_lines(paths) <= 700
+
+
+def test_a_rainbow_is_at_most_700_lines():
+    """The other table leaves out what a Rainbow does without, and each of its rows says what comes in its place."""
+    rows = [row.split("|")[1:3] for row in RAINBOW_TABLE.splitlines() if row.startswith("|")]
+    left_out, read = (paths_in(" ".join(column)) for column in zip(*rows, strict=True))
+    assert set(left_out) < set(paths_in(DQN_TABLE))
+    assert len(read) >= 9
+    assert num_lines((set(paths_in(DQN_TABLE)) - set(left_out)) | set(read)) <= 700
 
 
 def test_an_encoding_is_at_most_13_lines():

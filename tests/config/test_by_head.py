@@ -35,6 +35,16 @@ def test_what_is_asked_for_comes_last(preset):
     assert RunConfig.preset(preset, {"head": "mse", "agent.lr": 7e-4}).agent.lr == 7e-4
 
 
+def test_options_of_the_head_itself(tmp_path):
+    """They belong to the new head, and would be lost if they were put in before the old one had left."""
+    path = tmp_path / "preset.toml"
+    path.write_text(PRESET + '[by_head.two_hot]\n"head.num_bins" = 7\n"head.transform" = "symlog"\n')
+    head = RunConfig.preset(str(path), {"head": "two_hot"}).head
+    assert (head.num_bins, head.transform) == (7, "symlog")
+    assert RunConfig.preset(str(path), {"head": "two_hot", "head.num_bins": 9}).head.num_bins == 9
+    assert RunConfig.preset(str(path)).head.num_bins == 51
+
+
 def test_it_is_checked(tmp_path):
     path = tmp_path / "preset.toml"
     path.write_text("by_head = 3\n" + PRESET.partition("[by_head")[0])

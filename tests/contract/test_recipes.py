@@ -14,27 +14,40 @@ from agents.components import KINDS
 from agents.config import RunConfig
 from agents.networks.qnetwork import EnvSpec
 from agents.presets import preset_names
+from agents.replay.uniform import UniformReplay
+from agents.running import dataset
 from agents.running.stopwatch import Stopwatch
 from value_heads import HEADS
 
 T, N = 24, 2
 SEEN = {  # smaller than a game of Atari, but 57x57 is the least that every encoder takes
     "ALE/Pong-v5": EnvSpec((4, 57, 57), "uint8", 6, has_action_mask=False),
-    "MinAtar/Asterix-v1": EnvSpec((10, 10, 4), "bool", 5, has_action_mask=False),
+    "MinAtar/Asterix-v1": EnvSpec((10, 10, 4), "float32", 5, has_action_mask=False),
     "CartPole-v1": EnvSpec((4,), "float32", 2, has_action_mask=False),
     "catch": EnvSpec((10, 5), "float32", 3, has_action_mask=False),
+    "recall": EnvSpec((5,), "float32", 4, has_action_mask=False),
 }
 TINY = {"device": "cpu", "env.num_envs": N}
-TINY_AGENTS = {
-    "dqn": {
-        "agent.batch_size": 4,
-        "agent.learn_after_steps": 8,
-        "agent.replay_ratio": 1 / N,
-        "agent.target_every_updates": 1,
-        "replay.capacity_steps": N * T,
-    },
-    "pqn": {"agent.rollout_steps": 4, "agent.num_epochs": 1, "agent.num_minibatches": 2},
+OF_REPLAY = {
+    "agent.batch_size": 4,
+    "agent.learn_after_steps": 8,
+    "agent.replay_ratio": 1 / N,
+    "agent.target_every_updates": 1,
+    "replay.capacity_steps": N * T,
 }
+TINY_AGENTS = {
+    "dqn": OF_REPLAY,
+    "pqn": {"agent.rollout_steps": 4, "agent.num_epochs": 1, "agent.num_minibatches": 2},
+    "r2d2": {
+        **OF_REPLAY,
+        "agent.lstm_size": 8,
+        "replay.burn_in_steps": 2,
+        "replay.trace_steps": 4,
+        "replay.period_steps": 2,
+    },
+    "cql": {"agent.batch_size": 4, "agent.target_every_updates": 1},
+}
+LOSSES = {"dqn": 4, "pqn": N * 4 // 2, "r2d2": 4 * 4, "cql": 4}  # of an update
 TINY_TORSOS = {
     "mlp": {"torso.hidden": [8]},
     "cnn": {"torso.channels": [2]},
@@ -45,7 +58,7 @@ TINY_HEADS = {
     "quantile": {"head.num_quantiles": 8},
     "iqn": {f"head.num_{what}": 4 for what in ("taus", "target_taus", "acting_taus", "cosines")},
 }
-RECIPES = [name for name in preset_names() if RunConfig.preset(name).agent.name in TINY_AGENTS]
+RECIPES = preset_names()
 OWN = {name: RunConfig.preset(name).head.name for name in RECIPES}
 OTHER = {name: "c51" if own == "iqn" else "iqn" for name, own in OWN.items()}
 ALL = [(name, head) for name in RECIPES for head in HEADS]
@@ -81,15 +94,28 @@ def made_up(spec, seed=0):
         )
 
 
+def made_up_data(spec, path):
+    """The same transitions as a data set, whose last row is where the episodes that go on are cut."""
+    replay = UniformReplay(N * T, N, spec.obs_shape, getattr(torch, spec.obs_dtype))
+    for t in made_up(spec):
+        replay.add(t.obs, t.action, t.reward, t.terminal, t.done, t.next_obs)
+    for env in np.flatnonzero(replay.age):
+        replay.cut(int(env), t.next_obs[env])
+    return dataset.write(path, replay, spec, {}).path
+
+
 @pytest.mark.parametrize(("name", "head"), [p if p in FAST else pytest.param(*p, marks=pytest.mark.slow) for p in ALL])
-def test_two_updates(name, head):
+def test_two_updates(name, head, tmp_path):
     config = tiny(name, head)
     spec = SEEN[config.env.id]
+    if config.agent.name == "cql":
+        config = config.with_overrides({"agent.dataset": str(made_up_data(spec, tmp_path / "data"))})
     agent = KINDS["agent"].find(config.agent.name)(config, spec, Stopwatch())
     before = [p.detach().clone() for p in agent.online.parameters()]
     for t in made_up(spec):
         assert agent.act(t.obs).shape == (N,)
-        agent.observe(t)
+        if agent.acts:
+            agent.observe(t)
         agent.learn()
         if agent.learner.num_updates >= 2:
             break
@@ -100,6 +126,6 @@ def test_two_updates(name, head):
     assert changed[-1], "the last layer learns"
     assert np.mean(changed) > 0.9  # but for what ReLUs of a narrow layer keep from learning
     assert agent.last_update is not None
-    assert agent.last_update.losses.shape == ((4,) if config.agent.name == "dqn" else (N * 4 // 2,))
+    assert agent.last_update.losses.shape == (LOSSES[config.agent.name],)
     assert all(math.isfinite(value) for value in agent.metrics().values())
     assert "updates of" in agent.plan() or "1 update of" in agent.plan()

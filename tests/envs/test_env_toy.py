@@ -1,10 +1,12 @@
 """Are the answers that the toy worlds claim to know the right ones?"""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from envs import ENVS, make_env, make_vector
-from envs.toy import Catch, Chain, Identity, Recall
+from envs.toy import Catch, Chain, Doors, Identity, Recall
 
 
 @pytest.mark.parametrize("name", ENVS)
@@ -13,11 +15,13 @@ def test_observations_lie_in_their_space_and_returns_in_their_range(name):
     low, high = env.return_range
     env.action_space.seed(0)
     for seed in range(200):
-        obs, _ = env.reset(seed=seed)
+        obs, info = env.reset(seed=seed)
         rewards, over = [], False
         while not over:
             assert env.observation_space.contains(obs)
-            obs, reward, over, truncated, _ = env.step(env.action_space.sample())
+            mask = info.get("action_mask")
+            action = env.action_space.sample(None if mask is None else mask.astype(np.int8))
+            obs, reward, over, truncated, info = env.step(action)
             assert not truncated
             rewards.append(reward)
         assert env.observation_space.contains(obs)
@@ -76,6 +80,43 @@ def test_a_missed_ball_costs_one():
     away = 0 if obs[0].argmax() >= 2 else 2
     rewards = [env.step(away)[1] for _ in range(9)]
     assert rewards == [0.0] * 8 + [-1.0]
+
+
+# Doors
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("length", [1, 4, 5])
+def test_what_doors_are_worth_by_trying_every_way(length, gamma):
+    """No way through is left out, each walked in the environment itself."""
+    best = np.full((length, 4), -np.inf)
+    for start in range(length):
+        for way in itertools.product(range(4), repeat=length - start):
+            env, value = Doors(length), 0.0
+            env.reset(seed=0)
+            env._room = start
+            try:
+                for t, action in enumerate(way):
+                    _, reward, over, _, _ = env.step(action)
+                    value += gamma**t * reward
+            except ValueError:
+                continue
+            assert over
+            best[start, way[0]] = max(best[start, way[0]], value)
+    np.testing.assert_allclose(Doors(length).optimal_q(gamma), best, rtol=1e-12)
+    assert (np.isfinite(best) == [Doors(length).open_in(room) for room in range(length)]).all()
+    assert np.nanmax(best) <= -1, "so that a network that knows nothing is too hopeful"
+
+
+def test_what_is_locked_says_so():
+    env = Doors()
+    env.reset(seed=0)
+    env._room = 2
+    for action in (2, 3):
+        with pytest.raises(ValueError, match=f"action {action} is locked in room 2"):
+            env.step(action)
+    with pytest.raises(ValueError, match="length is 0, wanted at least 1"):
+        Doors(length=0)
 
 
 # Chain

@@ -4,16 +4,21 @@ Sources: [D] google/dopamine, `jax/agents/*/configs/*.gin` (Castro et al. 2018);
 atari.gin (Vieillard et al. 2020); [H] Hessel et al. 2018, table 1; [S] Schaul et al. 2016, table 3; [W] Wang et al.
 2016; [F] Farebrother et al. 2024, tables B.1 to B.3; [E] schmidtdominik/Rainbow, argp.py, rainbow.py and
 replay_buffer.py; [B] Clark et al. 2025, table D6, and its code; [P] mttga/purejaxql, pqn_atari.yaml and
-pqn_minatar.yaml.
+pqn_minatar.yaml; [K] Kapturowski et al. 2019, table 2; [A] google-deepmind/acme, `agents/jax/r2d2/config.py` and
+learning.py; [C] google/dopamine, `labs/offline_rl/jax/configs/jax_classy_cql.gin` and the agent's defaults.
 """
 
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from agents.components import KINDS
 from agents.config import RunConfig
+from agents.exploration import ApeX
 from agents.presets import preset_names
+from value_heads import Atoms, make_head
 
 ADAM, BINS, QUANTILES = (6.25e-5, 1.5e-4), (2.5e-4, 3.125e-4), (5e-5, 3.125e-4)
 FAST, OF_256 = (2.5e-4, 0.005 / 256), (1e-4, 0.005 / 256)
@@ -114,11 +119,77 @@ def test_pqn(name, lr, num_steps):
     assert config.output_layer.hidden == (512 if name == "pqn" else 128)
 
 
+def test_r2d2():
+    """[K] and [A], which sums half of squares over a sequence where `mse` has their mean: gradients 40 times ours.
+
+    Adam's rate does not care, and its epsilon does. [A] samples every sequence 4 times: 64 of them for 16 that are
+    new, each of which began 40 steps after the one before.
+    """
+    config = RunConfig.preset("r2d2")
+    agent, replay = config.agent, config.replay
+    assert (agent.name, agent.gamma, agent.n_step, agent.lstm_size, agent.batch_size) == ("r2d2", 0.997, 5, 512, 64)
+    assert (replay.burn_in_steps, replay.trace_steps, replay.period_steps) == (40, 80, 40)
+    assert (replay.eta, replay.exponent, replay.importance_exponent) == (0.9, 0.9, 0.6)
+    assert (agent.target_every_updates, agent.target_tau, agent.reward_clip, agent.max_grad_norm) == (
+        2500,
+        1,
+        None,
+        None,
+    )
+    assert (agent.optimizer, agent.lr, agent.adam_eps) == ("adam", 1e-4, pytest.approx(1e-3 / (replay.trace_steps / 2)))
+    assert 1 / agent.replay_ratio == agent.batch_size / 4 * replay.period_steps
+    assert (config.head.name, config.head.transform) == ("mse", "hyperbolic")
+    assert (config.output_layer.name, config.output_layer.hidden) == ("dueling", 512)
+    assert config.target_rule.name == "double_q_learning"
+    epsilons = ApeX(config.env.num_envs, 0, base=config.exploration.base, alpha=config.exploration.alpha).epsilons
+    assert (epsilons.max(), epsilons.min()) == (0.4, pytest.approx(0.4**8))
+    small = RunConfig.preset("r2d2_recall")
+    assert (small.head, small.exploration, small.target_rule) == (config.head, config.exploration, config.target_rule)
+    assert (small.replay.eta, small.replay.exponent, small.replay.importance_exponent) == (0.9, 0.9, 0.6)
+
+
+@pytest.mark.parametrize("name", ["two_hot", "c51", "hl_gauss"])
+def test_bins_of_r2d2_are_those_of_muzero(name):
+    """601 of them, a whole number each in the rescaled space, on [-300, 300]: Schrittwieser et al. 2020, appendix F."""
+    config = RunConfig.preset("r2d2", {"head": name})
+    head = make_head(
+        name,
+        in_features=1,
+        num_actions=1,
+        support=config.env.support,
+        **config.head.model_dump(exclude={"name"}),
+    )
+    assert head.encoding.num_bins == 601
+    where = head.encoding.edges if name == "hl_gauss" else head.encoding.centers
+    np.testing.assert_allclose(where[[0, -1]], [-300, 300], atol=1e-2)
+    # What is encoded comes back, with bins of 1 in a space where 10,000 is 109; HL-Gauss is off by 5e-6 of a bin, which
+    # is worth 2 (sqrt(y + 1) + y / 1000) times as much.
+    returns = torch.tensor([-50_000.0, -21.0, 0.0, 0.3, 1.0, 400.0, 10_000.0])
+    decoded = head.encoding.mean(head.encoding(Atoms.at(returns)))
+    np.testing.assert_allclose(decoded, returns, rtol=2e-4, atol=2e-4)
+
+
+def test_cql():
+    """[C] with its HL-Gauss of [F]; 2,000 updates there, as update_period is 1."""
+    config = RunConfig.preset("cql")
+    agent = config.agent
+    assert (agent.name, config.steps, config.evaluation.epsilon) == ("cql", 100 * 62_500, 0.001)
+    assert (agent.gamma, agent.n_step, agent.batch_size, agent.reward_clip) == (0.99, 1, 32, 1)
+    assert (agent.optimizer, agent.lr, agent.adam_eps, agent.max_grad_norm) == ("adam", 6.25e-5, 3.125e-4, None)
+    assert (agent.target_every_updates, agent.target_tau) == (2000, 1)
+    assert config.target_rule.name == "double_q_learning"
+    assert {name: table.alpha for name, table in config.regularizers.items()} == {"cql": 0.1}
+    assert (config.output_layer.name, config.output_layer.hidden) == ("linear", 512)
+    assert config.env.protocol == "machado"
+    online = RunConfig.preset("hl_gauss")
+    assert (config.head, config.env.support, config.torso) == (online.head, online.env.support, online.torso)
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_the_world_that_a_recipe_is_for(name):
     """Dopamine and BTR play by Machado et al. 2018; PQN and FE-Rainbow without sticky actions, a life at a time."""
     config = RunConfig.preset(name)
-    if not config.env.id.startswith("ALE/") or name == "pong":
+    if not config.env.id.startswith("ALE/") or name in ("pong", "cql"):  # which has steps of another kind
         return
     lives = name in ("pqn", "pqn_hadamax_hl_gauss", "fe_rainbow")
     assert config.env.protocol == ("dqn2015" if lives else "machado")

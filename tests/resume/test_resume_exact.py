@@ -128,6 +128,7 @@ CASES = {
     ),
     "boltzmann": ("catch", {"exploration.name": "boltzmann"}),
     "r2d2, CartPole, 2 environments": ("CartPole-v1", R2D2 | {"head.name": "mse", "head.transform": "hyperbolic"}),
+    "r2d2, action masks": (f"{WORLDS}:Masked", R2D2 | {"exploration.name": "apex"}),
     "r2d2, iqn, noisy, stacked pictures": (
         f"{WORLDS}:Pictures",
         R2D2 | {"env.frame_stack": 3, "head.name": "iqn", "output_layer.name": "noisy"},
