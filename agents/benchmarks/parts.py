@@ -4,7 +4,7 @@ N environments, A actions, B batch, T steps of a rollout.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -179,7 +179,12 @@ class Bench:
 
     def with_head(self, name: str) -> Callable[[], object]:
         """An update from the same batches where the head is another one, with its own defaults."""
-        return self.updater(make_agent(self.config.with_overrides({"head.name": name}), self.spec).learner)
+        return self.updater(self.another_learner({"head.name": name}))
+
+    def another_learner(self, overrides: Mapping[str, Any]) -> Learner:
+        """The learner of an agent with another configuration, whose replay takes no room."""
+        room = {"replay.capacity_steps": 1} if isinstance(self.agent, DQN) else {}
+        return make_agent(self.config.with_overrides({**overrides, **room}), self.spec).learner
 
     def close(self) -> None:
         self.venv.close()

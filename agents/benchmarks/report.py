@@ -62,12 +62,20 @@ def table_of(report: Report) -> Group:
         f"{report.updates_per_step:.4g} updates a step",
         f"bound       {number(report.bound * frames)} {unit} a CPU-second: 1 / the sum of the parts; "
         f"end to end reaches {report.share_of_bound:.0%} of it",
+        f"in training {in_training(report)}",
         f"memory      {report.peak_memory_gb:.2f} GB at most, training alone, at the first update",
         f"start-up    {starts}",
         f"machine     {about(report.machine)}",
         f"method      {report.rounds} rounds in turn, {report.seconds:g} s for each operation; median (quartiles)",
     ]
     return Group(Text(title(report), style="bold"), Text(), table, Text("\n".join(lines)))
+
+
+def in_training(report: Report) -> str:
+    """CPU microseconds of a step, by part: more than the parts alone, as each finds the caches full of the others."""
+    total = sum(report.in_training.values())
+    parts = sorted(report.in_training.items(), key=lambda item: -item[1])
+    return f"{number(total)} CPU us a step: " + ", ".join(f"{name} {us / total:.1%}" for name, us in parts)
 
 
 def cells(rate: Rate) -> list[str]:

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import torch
 from agents.benchmarks import clock
 from agents.benchmarks.clock import Seconds
 from agents.benchmarks.measure import Sample, Spread, interleaved
-from agents.benchmarks.parts import Bench, make_agent, vector_steps_of_a_cycle
+from agents.benchmarks.parts import Bench, vector_steps_of_a_cycle
 from agents.components import KINDS
 from agents.config import RunConfig
 from agents.dqn import DQN
@@ -23,13 +24,14 @@ from agents.pqn import PQN
 from agents.running.metrics import MetricsWriter
 from agents.running.progress import Silent
 from agents.running.setup import VERSIONS, build, resolve
+from agents.running.stopwatch import Stopwatch
 from agents.running.trainer import crossed
 from agents.tables import ConfigError
 
 ROUNDS = 5
 WARM_UP_STEPS = 2_000  # before anything is measured, where a preset does not learn earlier
 NEVER = 10**12
-END_TO_END, COMPILED, HEAD = "end to end", "update, compiled", "update, head "
+END_TO_END, WATCHED, COMPILED, HEAD = "end to end", "end to end, watched", "update, compiled", "update, head "
 
 
 class Rate(NamedTuple):
@@ -72,6 +74,7 @@ class Report(NamedTuple):
     parts: list[Rate]
     beside: list[Rate]
     end_to_end: Rate
+    in_training: dict[str, float]  # CPU us of a step in each part of the stopwatch, measured while training
     updates_per_step: float  # as they were made
     bound: float  # environment steps a CPU-second
     share_of_bound: float
@@ -92,6 +95,7 @@ class Training:
 
     def __init__(self, config: RunConfig, run_dir: Path):
         self.run = build(config, run_dir, Silent(config.steps))
+        self.watch, self.watched_seconds, self.watched_steps = Stopwatch(time.process_time), 0.0, 0
         run_dir.mkdir(parents=True)
         self.metrics = MetricsWriter(run_dir)
 
@@ -100,11 +104,32 @@ class Training:
         for _ in range(vector_steps):
             before = self.run.step
             self.run.advance()
-            if crossed(before, self.run.step, self.run.config.log.every_steps):
-                self.metrics.write(self.run.step, self.run.scalars(0.0))
-            if crossed(before, self.run.step, self.run.config.log.histogram_every_steps):
-                for tag, atoms in self.run.agent.distributions().items():
-                    self.metrics.write_histogram(tag, self.run.step, atoms)
+            with self.run.stopwatch("log"):
+                self.log(before)
+
+    def log(self, before: int) -> None:
+        """What is due since the step `before`."""
+        run, due = self.run, self.run.config.log
+        if crossed(before, run.step, due.every_steps):
+            self.metrics.write(run.step, run.scalars(0.0))
+        if crossed(before, run.step, due.histogram_every_steps):
+            for tag, atoms in run.agent.distributions().items():
+                self.metrics.write_histogram(tag, run.step, atoms)
+
+    def watched(self, vector_steps: int) -> None:
+        """The same with the clock of the CPU in every part, which costs a little itself."""
+        run = self.run
+        usual, start, step = run.stopwatch, time.process_time(), run.step
+        run.stopwatch = run.agent.stopwatch = self.watch
+        self.advance(vector_steps)
+        run.stopwatch = run.agent.stopwatch = usual
+        self.watched_seconds += time.process_time() - start
+        self.watched_steps += run.step - step
+
+    def cpu_us_by_part(self) -> dict[str, float]:
+        """CPU microseconds of a watched step in each part of the stopwatch, and in none of them."""
+        seconds = {**self.watch.seconds, "rest": self.watched_seconds - sum(self.watch.seconds.values())}
+        return {part: 1e6 * value / self.watched_steps for part, value in seconds.items()}
 
     def close(self) -> None:
         self.metrics.close()
@@ -144,6 +169,7 @@ def measure(
         parts = bench.parts()
         operations: dict[str, Callable[[], object]] = {part.name: part.operation for part in parts}
         operations[END_TO_END] = lambda: training.advance(cycle)
+        operations[WATCHED] = lambda: training.watched(cycle)
         operations |= {HEAD + name: bench.with_head(name) for name in heads}
         if compiled:
             operations[COMPILED], start_up["compilation"] = compiled_update(bench, Path(scratch))
@@ -166,6 +192,7 @@ def measure(
         parts=rates,
         beside=[Rate.of(name, "the same batches", None, samples[name]) for name in beside],
         end_to_end=end_to_end,
+        in_training=training.cpu_us_by_part(),
         updates_per_step=updates / steps,
         bound=bound,
         share_of_bound=end_to_end.per_cpu_second.median / bound,
@@ -190,7 +217,7 @@ def for_measuring(config: RunConfig) -> dict[str, Any]:
 def compiled_update(bench: Bench, scratch: Path) -> tuple[Callable[[], object], Seconds]:
     """An update with the loss compiled, and what it took to compile it with an empty cache."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch / "inductor")
-    learner = make_agent(bench.config, bench.spec).learner
+    learner = bench.another_learner({})
     learner.td_loss = torch.compile(learner.td_loss)  # pyright: ignore[reportAttributeAccessIssue]
     update, start = bench.updater(learner), clock.now()
     update()
