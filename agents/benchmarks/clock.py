@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import psutil
@@ -36,6 +37,13 @@ def cpu_of_children() -> float:
 
 
 def peak_memory_gb() -> float:
-    """The most memory that this process has had at once."""
+    """The most memory that this process has had at once.
+
+    On Linux not from `getrusage`, which begins with what the parent had when it started this process.
+    """
+    status = Path("/proc/self/status")
+    for line in status.read_text(encoding="utf-8").splitlines() if status.is_file() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
