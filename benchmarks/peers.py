@@ -13,8 +13,10 @@ import argparse
 import dataclasses
 import json
 import os
+import platform
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,19 +107,20 @@ def run_one(name: str, setting: Setting) -> dict[str, Any]:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def compare(case: str, setting: Setting, names: list[str], turns: int) -> Result:
-    """`turns` times each contender, in turn."""
+def compare(case: str, setting: Setting, names: Sequence[str], turns: int) -> Iterator[Result]:
+    """`turns` times each contender, in turn; what there is after each turn."""
     done: list[dict[str, dict[str, Any]]] = []
     for turn in range(turns):
-        done.append({})
+        records = {}
         for name in names:
-            done[-1][name] = one = run_one(name, setting)
+            records[name] = one = run_one(name, setting)
             rate = one["steps"] / one["cpu_seconds"]
-            print(
-                f"turn {turn + 1} of {turns}  {name:20s} {rate:8,.0f} steps a CPU-second", file=sys.stderr, flush=True
-            )
-    machine = {"cpu": processor(), "cores": os.cpu_count(), "load": os.getloadavg(), "python": sys.version.split()[0]}
-    return Result(case, dataclasses.asdict(setting), done, machine)
+            said = f"turn {turn + 1} of {turns}  {name:20s} {rate:8,.0f} steps a CPU-second"
+            print(said, file=sys.stderr, flush=True)
+        done.append(records)
+        load, python = os.getloadavg(), platform.python_version()
+        machine = {"cpu": processor(), "cores": os.cpu_count(), "load": load, "python": python}
+        yield Result(case, dataclasses.asdict(setting), list(done), machine)
 
 
 def rates(result: Result, name: str, unit: int = 1) -> dict[str, Spread]:
@@ -176,24 +179,32 @@ def settings_text(setting: dict[str, Any]) -> str:
     return f"{network}, " + ", ".join(f"{key} {value}" for key, value in rest.items())
 
 
+def positive(given: str) -> int:
+    if int(given) < 1:
+        raise ValueError(given)
+    return int(given)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("case", choices=CASES)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--steps", type=int, help="that are measured, instead of those of the case")
-    parser.add_argument("--envs", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="*", metavar="CONTENDER", help=f"some of: {', '.join(CONTENDERS)}")
+    parser.add_argument("--turns", type=positive, default=3)
+    parser.add_argument("--steps", type=positive, help="that are measured, instead of those of the case")
+    parser.add_argument("--envs", type=positive, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument(
+        "--only", nargs="+", choices=CONTENDERS, metavar="CONTENDER", help=f"some of: {', '.join(CONTENDERS)}"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     setting, names = CASES[options.case]
     changes = {"num_envs": options.envs, "threads": options.threads}
     setting = dataclasses.replace(setting, **changes, steps=options.steps or setting.steps)
     chosen = [name for name in options.only or names if options.envs == 1 or not name.startswith("pfrl")]
-    result = compare(options.case, setting, chosen, options.turns)
+    for result in compare(options.case, setting, chosen, options.turns):
+        if options.json:  # what there is, should a later turn be interrupted
+            options.json.write_text(json.dumps(result._asdict(), indent=1) + "\n", encoding="utf-8")
     print(tables(result), "\n\n", NOT_MATCHED, sep="")
-    if options.json:
-        options.json.write_text(json.dumps(result._asdict(), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
