@@ -1,4 +1,4 @@
-"""Are peers compared at one setting, turn by turn, and does the page say what the files say? Nothing of theirs is run."""
+"""Are peers compared at one setting, turn by turn, and does the page say what the files say? No peer is run."""
 
 import dataclasses
 import json
