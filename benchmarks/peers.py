@@ -147,7 +147,13 @@ def tables(result: Result) -> str:
     """What was measured, in Markdown: medians and quartiles."""
     setting, names = result.setting, list(result.turns[0])
     unit, what = (4, "frames") if setting["env_id"].startswith("ALE/") else (1, "steps")
-    columns = (f"{what} a CPU-second", f"{what} a second", "a CPU-second with start-up", "peak GB", "updates a step")
+    columns = (
+        f"{what} a CPU-second",
+        f"{what} a second",
+        "a CPU-second of the whole process",
+        "peak GB",
+        "updates a step",
+    )
     lines = [f"| {result.case} | {' | '.join(columns)} |", "|---|---|---|---|---|---|"]
     for name in names:
         rate, runs = rates(result, name, unit), [turn[name] for turn in result.turns]

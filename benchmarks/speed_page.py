@@ -33,7 +33,8 @@ PEERS = """\
 ## Beside others
 
 `python -m benchmarks.peers CASE`: one process for each training, in turn; from the end of a warm-up on, so without
-start-up; with it in a column of its own. Only what one command measured can be compared.
+start-up. *Of the whole process* counts from its start: imports, and the steps before learning begins, which are quick.
+Only what one command measured can be compared.
 """
 
 
