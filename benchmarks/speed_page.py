@@ -27,7 +27,8 @@ PARTS = """\
 
 `classyq bench PRESET`: each part repeated by itself, in turn with the others and with training. *Bound*: the speed of a
 training whose step cost its parts and nothing else, 1 / the sum of operations a step x CPU seconds. *In training*: what
-the same parts cost while training, where each finds the caches full of what the others left.
+the same parts cost while training, where each finds the caches full of what the others left; threads that step
+environments while the agent learns count as learning there.
 """
 PEERS = """\
 ## Beside others

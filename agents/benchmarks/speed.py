@@ -127,7 +127,10 @@ class Training:
         self.watched_steps += run.step - step
 
     def cpu_us_by_part(self) -> dict[str, float]:
-        """CPU microseconds of a watched step in each part of the stopwatch, and in none of them."""
+        """CPU microseconds of a watched step in each part of the stopwatch, and in none of them.
+
+        Threads that step environments while the agent learns count as learning: the clock is of the whole process.
+        """
         seconds = {**self.watch.seconds, "rest": self.watched_seconds - sum(self.watch.seconds.values())}
         return {part: 1e6 * value / self.watched_steps for part, value in seconds.items()}
 
