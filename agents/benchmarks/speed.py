@@ -31,6 +31,7 @@ from agents.tables import ConfigError
 ROUNDS = 5
 WARM_UP_STEPS = 2_000  # before anything is measured, where a preset does not learn earlier
 NEVER = 10**12
+CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
 END_TO_END, WATCHED, COMPILED, HEAD = "end to end", "end to end, watched", "update, compiled", "update, head "
 
 
@@ -219,12 +220,16 @@ def for_measuring(config: RunConfig) -> dict[str, Any]:
 
 def compiled_update(bench: Bench, scratch: Path) -> tuple[Callable[[], object], Seconds]:
     """An update with the loss compiled, and what it took to compile it with an empty cache."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch / "inductor")
+    before = os.environ.get(CACHE_DIR)
+    os.environ[CACHE_DIR] = str(scratch / "inductor")
     learner = bench.another_learner({})
     learner.td_loss = torch.compile(learner.td_loss)  # pyright: ignore[reportAttributeAccessIssue]
     update, start = bench.updater(learner), clock.now()
     update()
-    return update, clock.now() - start
+    took = clock.now() - start
+    os.environ.pop(CACHE_DIR)
+    os.environ |= {} if before is None else {CACHE_DIR: before}
+    return update, took
 
 
 def machine(config: RunConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from agents.benchmarks.measure import Sample, Spread, interleaved
 from agents.benchmarks.parts import Bench, vector_steps_of_a_cycle
 from agents.benchmarks.report import as_json
-from agents.benchmarks.speed import Rate, bound_of, measure
+from agents.benchmarks.speed import CACHE_DIR, Rate, bound_of, measure
 from agents.config import RunConfig
 from agents.dqn import DQN
 from agents.replay.prioritized import PrioritizedReplay
@@ -140,8 +141,11 @@ def test_priorities_are_measured_where_there_are_some():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own, in torch 2.13
 def test_a_compiled_update_is_measured_with_its_compilation():
+    cache = os.environ.get(CACHE_DIR)
     report = report_of("catch", SMALL, compiled=True)
+    assert os.environ.get(CACHE_DIR) == cache
     assert [r.name for r in report.beside] == ["update, compiled"]
     assert report.start_up["compilation"].cpu > 0
 
