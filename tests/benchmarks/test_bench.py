@@ -143,9 +143,8 @@ def test_priorities_are_measured_where_there_are_some():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own, in torch 2.13
 def test_a_compiled_update_is_measured_with_its_compilation():
-    cache = os.environ.get(CACHE_DIR)
     report = report_of("catch", SMALL, compiled=True)
-    assert os.environ.get(CACHE_DIR) == cache
+    assert "classyq-bench" not in os.environ.get(CACHE_DIR, ""), "that directory is gone"
     assert [r.name for r in report.beside] == ["update, compiled"]
     assert report.start_up["compilation"].cpu > 0
 
