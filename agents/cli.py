@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from agents.cli_compare import compare
 from agents.cli_record import record
 from agents.cli_runs import Root, RunArgument, runs_app
 from agents.overrides import parse_value, split_overrides
@@ -221,6 +222,7 @@ def watch(
 
 
 app.command()(record)
+app.command(cls=CommandWithOverrides)(compare)
 
 
 @app.command("list")

@@ -11,15 +11,18 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from agents.config import RunConfig
 from agents.experiments.board import Board
 from agents.experiments.jobs import outcome, train_all
-from agents.experiments.plan import FIRST_SEED, Plan, base_value, try_to_build
-from agents.experiments.records import Record
+from agents.experiments.plan import FIRST_SEED, Line, Plan, base_value, try_to_build
+from agents.experiments.records import Record, labelled
+from agents.experiments.results import Row, choose_factors
 from agents.experiments.study import Arm, Cell
 from agents.presets import flatten
 from agents.running.metrics import write_whole
+from agents.running.runs import find_runs, resolve_run
 from agents.running.setup import VERSIONS
 from agents.tables import ConfigError
 
@@ -138,3 +141,54 @@ def load_records(cells: Sequence[Cell], out: Path) -> list[Record]:
     if missing:
         raise ConfigError(f"{out} is not finished: {len(missing)} of {len(cells)} results are missing")
     return [Record.load(result_path(out, cell)) for cell in cells]
+
+
+def sweep_result(plan: Plan, out: Path) -> tuple[dict[str, float], list[Row]]:
+    """The factor that every head has from now on, and a row for each that was tried; 1 where nothing was.
+
+    Raises:
+        ConfigError: some runs of the sweep are missing.
+    """
+    cells = sweep_cells(plan, out)
+    if not cells:
+        return dict.fromkeys(plan.line.heads, 1.0), []
+    return choose_factors({factor: load_records(of_factor, out) for factor, of_factor in cells.items()})
+
+
+class Stored(NamedTuple):
+    """What a finished comparison has to report."""
+
+    records: list[Record]
+    per_head: list[str]
+    sweep: list[Row]
+
+
+def stored(out: Path) -> Stored:
+    """The results of a comparison, from its manifest and results/ alone.
+
+    Raises:
+        ConfigError: some are missing.
+    """
+    data = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    source = str(out / MANIFEST)
+    configs = {
+        (env, head): RunConfig.parse(config, source)
+        for env, of_env in data["configs"].items()
+        for head, config in of_env.items()
+    }
+    plan = Plan(Line.of(data["line"]), data["presets"], data["per_head"], configs)
+    chosen, rows = sweep_result(plan, out)
+    return Stored(load_records(reported_cells(plan, out, chosen), out), plan.per_head, rows)
+
+
+def find_records(names: Sequence[str], root: Path) -> list[Record]:
+    """Finished runs by name, or all of a directory, with labels that tell their heads apart.
+
+    Raises:
+        ConfigError: there is none of that name, or one is not finished.
+    """
+    found: list[Path] = []
+    for name in names:
+        folder = next((p for p in (Path(name), root / name) if find_runs(p)), None)
+        found += [resolve_run(name, root)] if folder is None else sorted(find_runs(folder))
+    return labelled([Record.of(run_dir) for run_dir in dict.fromkeys(found)])

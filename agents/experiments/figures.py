@@ -27,6 +27,8 @@ STYLE = {
     "svg.hashsalt": "classyq",  # so that the same numbers make the same file
 }
 WIDTH = 9.0  # inches
+FAR = 4.0  # human-normalised
+LOWER_IS_BETTER = {"optimality gap": "optimality gap \N{DOWNWARDS ARROW}"}
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -64,7 +66,8 @@ def draw_band(axis: "Axes", rows: Sequence[Row], x: str, index: int, *, steps: b
 def legend_above(figure: "Figure", axis: "Axes") -> None:
     """One legend for all panels."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
+    lines = -(-len(labels) // 6)
+    figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // lines))
 
 
 def draw_curves(rows: Sequence[Row]) -> "Figure":
@@ -96,13 +99,16 @@ def draw_curves(rows: Sequence[Row]) -> "Figure":
 def draw_profiles(rows: Sequence[Row], score: str) -> "Figure":
     """The share of runs above each score; higher is better."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
     figure = Figure(figsize=(0.7 * WIDTH, 3.5), layout="constrained")
     axis = figure.subplots()
     for index, head in enumerate(distinct(rows, "head")):
         draw_band(axis, [r for r in rows if r["head"] == head], "score", index, steps=True)
     axis.set_ylim(-0.03, 1.03)
+    if max(numbers(rows, "score")) > FAR and "human" in score:
+        axis.set_xscale("symlog", linthresh=1.0)  # a few games have scores of many humans
+        axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_xlabel(f"final score s ({score})")
     axis.set_ylabel("runs with a score above s")
@@ -120,6 +126,8 @@ def draw_intervals(axis: "Axes", rows: Sequence[Row], labels: Sequence[str], col
         axis.plot([value, value], [place - 0.275, place + 0.275], color=color, linewidth=2.2, solid_capstyle="butt")
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.4, -0.6)
+    axis.use_sticky_edges = False
+    axis.margins(x=0.08)
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
@@ -137,7 +145,7 @@ def draw_aggregates(rows: Sequence[Row], score: str) -> "Figure":
     colors = [look(index)["color"] for index in range(len(heads))]
     for axis, (name, of_panel) in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
         draw_intervals(axis, of_panel, heads, colors)
-        axis.set_title(name, loc="left")
+        axis.set_title(LOWER_IS_BETTER.get(name, name), loc="left")
         axis.locator_params(axis="x", nbins=4)
     figure.supxlabel(score, fontsize=9)
     return figure

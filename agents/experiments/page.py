@@ -98,7 +98,7 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def marked(text: str) -> str:
-    """Text for HTML, `code` and *emphasis* set as such."""
-    escaped = html.escape(text)
+    """Text for HTML: `code`, **strong** and *emphasis* set as such."""
+    escaped = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html.escape(text))
     escaped = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
     return re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*(?!\w)", r"<em>\1</em>", escaped)

@@ -1,7 +1,7 @@
 """What a comparison of heads is to do: a line that somebody typed, and the configurations that follow from it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -73,9 +73,6 @@ def make_plan(line: Line) -> Plan:
         ConfigError: one of them is wrong, or a name stands for nothing.
     """
     presets = {env: line.preset or preset_for(env) for env in line.envs}
-    per_head = {key for preset in presets.values() if preset for key in by_head_keys(preset)}
-    if line.sweep is not None:
-        per_head.add(line.sweep.key)
     configs = {}
     for env, preset in presets.items():
         shared: dict[str, Any] = {}
@@ -89,13 +86,17 @@ def make_plan(line: Line) -> Plan:
                 config = resolve(config, NOWHERE)[0]
                 shared = {"env.support": list(config.env.support), "device": config.device}
             configs[env, head] = config.with_overrides(shared)
+    per_head = {key for preset in presets.values() if preset for key in by_head_keys(preset, line.heads)}
+    if line.sweep is not None:
+        per_head.add(line.sweep.key)
     check_plan(configs, per_head)
     return Plan(line, presets, sorted(key for key in per_head if not key.startswith("head.")), configs)
 
 
-def by_head_keys(preset: str) -> set[str]:
-    """The keys that a preset changes for some head."""
-    return {key for table in read_preset(preset).get("by_head", {}).values() for key in table}
+def by_head_keys(preset: str, heads: Sequence[str]) -> set[str]:
+    """The keys that a preset changes for one of the heads."""
+    tables = read_preset(preset).get("by_head", {})
+    return {key for head in heads for key in tables.get(head, {})}
 
 
 def for_this_head(line: Line, head: str) -> dict[str, Any]:

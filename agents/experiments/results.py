@@ -28,7 +28,7 @@ SCALES = {
     "range": "Environments have returns of other sizes, so before they are put together those of each are scaled: 0 is "
     "the worst and 1 the best of all runs compared in it. Such a score is relative to what is compared.",
 }
-NUM_TAUS = 101
+NUM_TAUS = 201
 
 
 def heads_of(records: Sequence[Record]) -> list[str]:
@@ -87,8 +87,8 @@ def aggregates(records: Sequence[Record]) -> list[Row]:
     wanted = dict(STATISTICS)
     if scale_of(records) != "human":
         del wanted["optimality gap"]  # there is no score that is good enough
-    if len(envs_of(records)) == 1:
-        del wanted["median"]  # over environments
+    if len(envs_of(records)) < 3:
+        del wanted["median"]  # over environments: of one or two it is their mean
     return [
         {
             "measure": measure,
@@ -127,11 +127,12 @@ def curves(records: Sequence[Record]) -> list[Row]:
 
 
 def profiles(records: Sequence[Record]) -> list[Row]:
-    """The share of runs above a score, for scores between the worst and the best of all."""
+    """The share of runs above a score, at the scores that there are (or NUM_TAUS of them), and beyond both ends."""
     scaled = scaled_scores(records, "final")
     together = np.concatenate([scores.ravel() for scores in scaled.values()])
-    margin = 0.02 * (together.max() - together.min()) or 0.5
-    taus = np.linspace(together.min() - margin, together.max() + margin, NUM_TAUS)
+    taus = np.unique(np.quantile(together, np.linspace(0, 1, NUM_TAUS), method="nearest"))
+    margin = 0.03 * (taus[-1] - taus[0]) or 0.5
+    taus = np.array([taus[0] - margin, *taus, taus[-1] + margin])
     return [
         {"head": head, **point}
         for head, scores in scaled.items()
