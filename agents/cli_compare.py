@@ -196,11 +196,15 @@ def write_and_show(
 ) -> None:
     """Check, write, and print the result."""
     from agents.experiments.records import check_alike
-    from agents.experiments.report import ONE_SEED, SHORT, by_environment, headline, write_report
+    from agents.experiments.report import ONE_SEED, SHORT, by_environment, headline, settings_grid, write_report
     from agents.experiments.results import envs_of, scale_of
 
     check_alike(records, per_head)
     numbers = write_report(records, out / "report", command=command, per_head=per_head, sweep=sweep)
+    own = " and ".join(["head.*", *per_head])
+    typer.echo(f"checked  {len(records)} runs differ in {own} and the seed, and in nothing else")
+    if numbers.settings:
+        show(settings_grid(numbers), "what belongs to a head")
     show(headline(numbers), f"{', '.join(envs_of(records))}: {SHORT[scale_of(records)]}, 95% intervals")
     if len(envs_of(records)) > 1:
         show(by_environment(numbers), "IQM of returns in every environment")

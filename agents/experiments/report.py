@@ -92,6 +92,12 @@ def matrix(numbers: Numbers, measure: str, name: str) -> Grid:
     return Grid([f"{name}: row beats column", *heads], rows)
 
 
+def settings_grid(numbers: Numbers) -> Grid:
+    """What every head has of its own."""
+    heads = list(dict.fromkeys(row["head"] for row in numbers.aggregates))
+    return Grid(["setting", *heads], [[row["setting"], *(row[h] for h in heads)] for row in numbers.settings])
+
+
 def sweep_grid(sweep: Sequence[Row]) -> Grid:
     rows = [[r["head"], f"x{r['factor']:g}", estimate(r), str(r["seeds"]), r["chosen"]] for r in sweep]
     return Grid(["head", "factor", "IQM of AUC", "seeds", ""], rows)
@@ -171,12 +177,8 @@ def compose(
         blocks += [Heading("Probability of improvement"), *show["improvements"]]
         blocks += [matrix(numbers, "final", "final score"), matrix(numbers, "auc", "AUC")]
     blocks += [Heading("Every environment"), Text("IQM of raw returns."), by_environment(numbers)]
-    heads = heads_of(records)
-    blocks += [
-        Heading("What belongs to a head"),
-        Text("All other settings are the same for every head; that was checked."),
-    ]
-    blocks.append(Grid(["setting", *heads], [[row["setting"], *(row[h] for h in heads)] for row in numbers.settings]))
+    own = "All other settings are the same for every head; that was checked."
+    blocks += [Heading("What belongs to a head"), Text(own), settings_grid(numbers)]
     if numbers.sweep:
         blocks += [Heading("Sweep"), Text("With seeds of its own and the same budget for every head:")]
         blocks.append(sweep_grid(numbers.sweep))

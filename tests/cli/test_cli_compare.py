@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def test_a_comparison(classyq, trained, tmp_path):
     assert "4 runs, 1 at a time, in runs/compare-catch   (presets: catch for catch)" in result
     assert "but for head.* and the seed" in result
     assert "(4 of 4 runs, 100% of all steps)" in result
-    assert re.search(r"P\(beats mse\)\n", result)
+    assert "P(beats mse)" in result
     assert sorted(p.name for p in (out / "results").iterdir()) == [
         f"catch+{head}+s{seed}.{end}" for head in ("mse", "two_hot") for seed in (1, 2) for end in ("csv", "json")
     ]
@@ -104,7 +103,6 @@ def test_a_sweep_has_seeds_of_its_own_and_decides_for_the_reported(classyq, trai
     assert {d.parts[3]: c["agent"]["lr"] for d, c in configs.items() if d not in tried} == {
         head: pytest.approx(0.001 * factor) for head, factor in chosen.items()
     }
-    assert "1 seed: " not in out
     assert "One seed says nothing" in out
     assert "sweep of agent.lr" in out
     assert "agent.lr on chain: 0.001 (mse), 0.001 (two_hot)" in out
