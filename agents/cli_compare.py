@@ -221,7 +221,7 @@ def show(grid: "Grid", title: str) -> None:
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for index, column in enumerate(grid.columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in grid.rows:
         table.add_row(*row)
     Console().print(table, markup=False)

@@ -13,7 +13,7 @@ Row = dict[str, str]
 # Okabe and Ito's colours, which people tell apart who see fewer; more heads take them again, dashed.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.spines.top": False,
@@ -57,10 +57,11 @@ def draw_band(axis: "Axes", rows: Sequence[Row], x: str, index: int, *, steps: b
         numbers(rows, x), numbers(rows, "value"), label=rows[0]["head"], linewidth=1.7, **few, **how, **look(index)
     )
     if rows[0]["low"]:
-        between = {"step": "post"} if steps else {}
         low, high = numbers(rows, "low"), numbers(rows, "high")
         color = look(index)["color"]
-        axis.fill_between(numbers(rows, x), low, high, color=color, alpha=0.15, linewidth=0, **between)
+        axis.fill_between(
+            numbers(rows, x), low, high, color=color, alpha=0.15, linewidth=0, step="post" if steps else None
+        )
 
 
 def legend_above(figure: "Figure", axis: "Axes") -> None:

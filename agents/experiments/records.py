@@ -52,6 +52,7 @@ class Record(NamedTuple):
             json.loads((run_dir / f"{name}.json").read_text(encoding="utf-8")) for name in ("config", "run")
         )
         updates = read_curve(run_dir / "metrics.csv", "replay/updates")[1]
+        steps, returns = read_curve(run_dir / "metrics.csv")
         return cls(
             head or config["head"]["name"],
             config["env"]["id"],
@@ -61,7 +62,8 @@ class Record(NamedTuple):
             notes,
             summary,
             updates[-1] if updates else None,
-            *read_curve(run_dir / "metrics.csv"),
+            steps,
+            returns,
         )
 
     @classmethod
@@ -163,7 +165,7 @@ def disagreements(of_runs: Sequence[tuple[Record, Mapping[str, Any]]]) -> list[s
     first, expected = of_runs[0]
     lines: dict[str, str] = {}
     for record, given in of_runs[1:]:
-        for key in expected | given:
+        for key in [*expected, *given]:
             left, right = expected.get(key), given.get(key)
             if left != right and key not in lines:
                 lines[key] = f"{key}: {shown(left)} ({first.source}), {shown(right)} ({record.source})"

@@ -33,9 +33,17 @@ class Numbers(NamedTuple):
 
     @classmethod
     def of(cls, records: Sequence[Record], per_head: Collection[str], sweep: list[Row]) -> "Numbers":
-        computed = (results.aggregates, results.per_environment, results.curves, results.profiles)
-        computed += (results.improvements, results.costs, results.scores)
-        return cls(*(make(records) for make in computed), per_head_settings(records, per_head), sweep)
+        return cls(
+            results.aggregates(records),
+            results.per_environment(records),
+            results.curves(records),
+            results.profiles(records),
+            results.improvements(records),
+            results.costs(records),
+            results.scores(records),
+            per_head_settings(records, per_head),
+            sweep,
+        )
 
 
 def number(value: float) -> str:

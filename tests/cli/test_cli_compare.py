@@ -53,7 +53,7 @@ def test_a_comparison(classyq, trained, tmp_path):
         f"catch+{head}+s{seed}.{end}" for head in ("mse", "two_hot") for seed in (1, 2) for end in ("csv", "json")
     ]
     assert [row["step"] for row in rows_of(out / "results" / "catch+mse+s1.csv")] == ["20", "40", "60"]
-    (bins,) = rows_of(out / "report" / "settings.csv")
+    (bins,) = [row for row in rows_of(out / "report" / "settings.csv") if row["setting"] == "head.num_bins"]
     assert (bins["mse"], bins["two_hot"]) == ("-", "11")
     report = (out / "report" / "report.md").read_text()
     assert f"`classyq compare {out.relative_to(tmp_path)}`" in report
