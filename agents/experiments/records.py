@@ -122,7 +122,7 @@ def facts(record: Record, per_head: Collection[str]) -> dict[str, Any]:
     """All that has to be the same for every head and seed of an environment."""
     own = {k: v for k, v in record.config.items() if k != "seed" and not is_of_the_head(k, per_head)}
     notes = flatten(record.notes)
-    if str(notes.get("support", "")).startswith("auto: from"):  # found by random play with the seed of the run
+    if notes.pop("support", "").startswith("auto: from"):  # found by random play with the seed of the run
         own.pop("env.support", None)
     return own | notes | {"steps made": record.summary["step"], "evaluations at steps": record.steps}
 
