@@ -152,8 +152,10 @@ def announce(plan: "Plan", num_tried: int, jobs: int, out: Path) -> None:
     num_runs = len(plan.configs) * line.seeds
     presets = ", ".join(f"{preset or 'defaults'} for {env}" for env, preset in plan.presets.items())
     sweep = f", and {num_tried} of a sweep before them" if num_tried else ""
-    own = " and ".join(["head.*", *plan.per_head])
-    typer.echo(f"compare  heads {', '.join(line.heads)}; environments {', '.join(line.envs)}; {line.seeds} seeds")
+    own, plural = " and ".join(["head.*", *plan.per_head]), "s" * (line.seeds > 1)
+    typer.echo(
+        f"compare  heads {', '.join(line.heads)}; environments {', '.join(line.envs)}; {line.seeds} seed{plural}"
+    )
     typer.echo(f"         {num_runs} runs{sweep}, {jobs} at a time, in {out}   (presets: {presets})")
     typer.echo(f"         the same for all heads, but for {own} and the seed:")
     for env in line.envs:

@@ -27,7 +27,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "classyq",  # so that the same numbers make the same file
 }
 WIDTH = 9.0  # inches
-FAR = 4.0  # human-normalised
+FAR, TICKS = 4.0, (0, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100)  # human-normalised
 LOWER_IS_BETTER = {"optimality gap": "optimality gap \N{DOWNWARDS ARROW}"}
 
 
@@ -100,7 +100,7 @@ def draw_curves(rows: Sequence[Row]) -> "Figure":
 def draw_profiles(rows: Sequence[Row], score: str) -> "Figure":
     """The share of runs above each score; higher is better."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter, ScalarFormatter
+    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(0.7 * WIDTH, 3.5), layout="constrained")
     axis = figure.subplots()
@@ -109,7 +109,10 @@ def draw_profiles(rows: Sequence[Row], score: str) -> "Figure":
     axis.set_ylim(-0.03, 1.03)
     if max(numbers(rows, "score")) > FAR and "human" in score:
         axis.set_xscale("symlog", linthresh=1.0)  # a few games have scores of many humans
-        axis.xaxis.set_major_formatter(ScalarFormatter())
+        low, high = min(numbers(rows, "score")), max(numbers(rows, "score"))
+        ticks = [tick for tick in TICKS if low <= tick <= high]
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_xlim(low, high)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_xlabel(f"final score s ({score})")
     axis.set_ylabel("runs with a score above s")

@@ -4,7 +4,6 @@ import json
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -100,6 +99,13 @@ def test_a_failure_without_a_word(tmp_path):
     assert jobs.outcome(tmp_path, -9) == "failed with exit code -9: "
 
 
+class Ended:
+    """A process that has ended with exit code 7."""
+
+    def wait(self):
+        return 7
+
+
 def test_a_run_that_outlived_its_parent_is_waited_for(small, tmp_path, monkeypatch, capsys):
     """Its output is the log, which it holds as long as it lives; nothing is written while it does."""
     fcntl = pytest.importorskip("fcntl")
@@ -114,7 +120,7 @@ def test_a_run_that_outlived_its_parent_is_waited_for(small, tmp_path, monkeypat
             log.close()  # it ends
 
     monkeypatch.setattr(jobs.time, "sleep", sleep)
-    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *_, **__: SimpleNamespace(wait=lambda: 7))
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *_, **__: Ended())
     assert jobs.train_in_process(small(), tmp_path) == 7
     assert len(waits) == 3
     assert capsys.readouterr().out.count(f"waits for another process that still trains {tmp_path}") == 1
