@@ -70,7 +70,8 @@ class Record(NamedTuple):
     def load(cls, path: Path) -> Self:
         """What `save` has written."""
         fields = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return cls(**fields, **dict(zip(("steps", "returns"), read_curve(path, "return"), strict=True)))
+        steps, returns = read_curve(path, "return")
+        return cls(**fields, steps=steps, returns=returns)
 
     def save(self, path: Path) -> None:
         """The curve as a table, NAME.csv, and beside it all the rest, NAME.json, which is written last."""
