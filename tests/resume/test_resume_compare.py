@@ -117,7 +117,7 @@ def test_killed_with_sigkill(tmp_path):
     alone = Started(out)
     alone.wait_for_steps(11_000)
     alone.process.kill()  # its runs go on without it, and are waited for
-    alone.process.wait()
+    alone.process.communicate()
     last = Started(out)
     said = last.process.communicate()[0]
     assert last.process.returncode == 0, said
