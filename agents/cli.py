@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from agents.cli_bench import bench
+from agents.cli_compare import compare
 from agents.cli_record import record
 from agents.cli_runs import Root, RunArgument, runs_app
 from agents.overrides import parse_value, split_overrides
@@ -223,6 +224,7 @@ def watch(
 
 app.command()(record)
 app.command(cls=CommandWithOverrides)(bench)
+app.command(cls=CommandWithOverrides)(compare)
 
 
 @app.command("list")

@@ -7,10 +7,12 @@ import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import typer
 
@@ -19,7 +21,13 @@ from agents.running.runs import new_run_dir
 from agents.running.setup import LOG, REQUESTED
 from agents.running.signals import EXIT_INTERRUPTED, EXIT_REQUEUE, StopRequest
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nobody notices a run that has outlived the process that started it
+    fcntl = None
+
 RUNNING: set[subprocess.Popen] = set()
+Tell = Callable[[int, Path, int], None]  # how many have ended, which has, its exit code
 
 
 class ForwardedSignals(StopRequest):
@@ -31,14 +39,35 @@ class ForwardedSignals(StopRequest):
             process.send_signal(signal.SIGTERM if signum == signal.SIGINT else signum)
 
 
-def train_in_process(config: RunConfig, run_dir: Path, init_from: Path | None = None) -> int:
+def wait_until_alone(log: IO[str], give_up: Callable[[], bool]) -> None:
+    """Wait while another process trains with this log: one whose parent was killed goes on alone.
+
+    The lock belongs to the opened file, which the process that trains has as its output, so it lasts as long as that.
+    """
+    waited = False
+    while fcntl is not None and not give_up():
+        try:
+            return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not waited:
+                typer.echo(f"      waits for another process that still trains {Path(log.name).parent}")
+            waited = True
+            time.sleep(0.2)
+
+
+def train_in_process(
+    config: RunConfig, run_dir: Path, init_from: Path | None = None, give_up: Callable[[], bool] = lambda: False
+) -> int:
     """Train `config` in a new process, its output in run_dir/log.txt; its exit code."""
     run_dir.mkdir(parents=True, exist_ok=True)
     file = run_dir / REQUESTED
-    file.write_text(json.dumps(config.plain()), encoding="utf-8")
     command = [sys.executable, "-m", "agents", "train", str(file), "--run-dir", str(run_dir)]
     command += ["--init-from", str(init_from)] if init_from else []
     with (run_dir / LOG).open("a") as log:
+        wait_until_alone(log, give_up)
+        if give_up():
+            return EXIT_REQUEUE
+        file.write_text(json.dumps(config.plain()), encoding="utf-8")
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
         RUNNING.add(process)
         try:
@@ -47,18 +76,27 @@ def train_in_process(config: RunConfig, run_dir: Path, init_from: Path | None = 
             RUNNING.discard(process)
 
 
-def train_all(configs: Sequence[RunConfig], run_dirs: Sequence[Path], jobs: int, init_from: Path | None = None) -> int:
+def train_all(
+    configs: Sequence[RunConfig],
+    run_dirs: Sequence[Path],
+    jobs: int,
+    init_from: Path | None = None,
+    tell: Tell | None = None,
+) -> int:
     """Train each configuration in its directory, `jobs` at a time; how many failed. Says a line as each one ends."""
     done = 0
+
+    def say(done: int, run_dir: Path, code: int) -> None:
+        typer.echo(f"{done:>4} of {len(configs)}  {run_dir}  {outcome(run_dir, code)}")
 
     def one(config: RunConfig, run_dir: Path) -> bool:
         nonlocal done
         if stop.signum is not None:
             return True
-        code = train_in_process(config, run_dir, init_from)
+        code = train_in_process(config, run_dir, init_from, lambda: stop.signum is not None)
         with lock:
             done += 1
-            typer.echo(f"{done:>4} of {len(configs)}  {run_dir}  {outcome(run_dir, code)}")
+            (tell or say)(done, run_dir, code)
         return code != 0
 
     lock = threading.Lock()

@@ -74,12 +74,15 @@ def store(config: RunConfig, run_dir: Path, support_source: str) -> None:
         raise ConfigError(f"the run's directory {run_dir} cannot be made: {error}") from error
     if foreign and not (run_dir / "config.json").is_file():
         raise ConfigError(f"{run_dir} is no run, and not empty ({foreign[0]}); give a new directory")
+    earlier = run_dir / "run.json"
+    if earlier.is_file():  # killed before its first checkpoint, the run begins again
+        support_source = json.loads(earlier.read_text(encoding="utf-8"))["support"]
     versions = {name: importlib.metadata.version(name) for name in VERSIONS}
     notes = {"versions": versions, "python": platform.python_version(), "support": support_source}
     if (protocol := protocol_of(config.env)) is not None:
         notes["protocol"] = protocol
     write_whole(run_dir / "config.json", json.dumps(config.plain(), indent=1))
-    write_whole(run_dir / "run.json", json.dumps(notes, indent=1))
+    write_whole(earlier, json.dumps(notes, indent=1))
 
 
 def describe(config: RunConfig, run: Run, support_source: str) -> str:

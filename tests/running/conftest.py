@@ -1,12 +1,13 @@
 """A finished run of Catch with everything logged, and configurations of that size."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agents.config import RunConfig
+from agents.experiments.records import Record
 from agents.running.record import record
 from agents.running.trainer import train
 
@@ -73,5 +74,24 @@ def offline(recorded: Path) -> Callable[..., RunConfig]:
     def make(env: str = "catch", overrides: Mapping[str, Any] | None = None) -> RunConfig:
         config = RunConfig.parse({"env": {"id": env, "support": [-1.0, 1.0]}})
         return config.with_overrides(OFFLINE | {"agent.dataset": str(recorded)} | dict(overrides or {}))
+
+    return make
+
+
+@pytest.fixture
+def make_record() -> Callable[..., Record]:
+    """A finished run that nobody has trained; its returns decide its scores, `config` has dotted keys."""
+
+    def make(
+        head: str = "mse", env: str = "catch", seed: int = 1, returns: Sequence[float] = (0.0, 1.0), **config: Any
+    ) -> Record:
+        steps = [100 * (i + 1) for i in range(len(returns))]
+        own = {"seed": seed, "steps": steps[-1], "env.id": env, "env.support": [-1.0, 1.0], "agent.lr": 1e-3}
+        notes = {"versions": {"torch": "2.9.1", "numpy": "2.3.0"}, "python": "3.11.9", "support": "given"}
+        summary = {"finished": True, "step": steps[-1], "best_return": max(returns), "last_return": returns[-1]}
+        clock = {"seconds": 4.0, "cpu_seconds": 2.0}
+        options = own | {"head.name": head} | config
+        source = f"runs/{env}/{head}/s{seed}"
+        return Record(head, env, seed, source, options, notes, summary | clock, 50.0, steps, list(returns))
 
     return make

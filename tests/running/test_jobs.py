@@ -97,3 +97,35 @@ class Here:
 def test_a_failure_without_a_word(tmp_path):
     (tmp_path / "log.txt").write_text("")
     assert jobs.outcome(tmp_path, -9) == "failed with exit code -9: "
+
+
+class Ended:
+    """A process that has ended with exit code 7."""
+
+    def wait(self):
+        return 7
+
+
+def test_a_run_that_outlived_its_parent_is_waited_for(small, tmp_path, monkeypatch, capsys):
+    """Its output is the log, which it holds as long as it lives; nothing is written while it does."""
+    fcntl = pytest.importorskip("fcntl")
+    log = (tmp_path / "log.txt").open("a")
+    fcntl.flock(log, fcntl.LOCK_EX)
+    waits = []
+
+    def sleep(seconds):
+        assert not (tmp_path / "requested.json").exists()
+        waits.append(seconds)
+        if len(waits) == 3:
+            log.close()  # it ends
+
+    monkeypatch.setattr(jobs.time, "sleep", sleep)
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *_, **__: Ended())
+    assert jobs.train_in_process(small(), tmp_path) == 7
+    assert len(waits) == 3
+    assert capsys.readouterr().out.count(f"waits for another process that still trains {tmp_path}") == 1
+
+
+def test_nobody_waits_who_is_asked_to_stop(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    assert jobs.train_in_process(small(), tmp_path, give_up=lambda: True) == jobs.EXIT_REQUEUE
