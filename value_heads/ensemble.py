@@ -35,11 +35,8 @@ class EnsembleValues(ActionValues):
         return self.by_member().mean(0)
 
     def distribution(self) -> Atoms:
-        """The mixture of the members: on their bins where those are the same, else all of their atoms."""
-        values, probs = (self.unfold(part) for part in self.each.distribution())
-        if (values == values[0]).all() and values.shape[-1] > 1:
-            return Atoms(values[0], probs.mean(0))
-        return Atoms(values.movedim(0, -2).flatten(-2), probs.movedim(0, -2).flatten(-2) / len(values))
+        """The mixture of the members, [B, A, K] or [B, A, M*K]."""
+        return self.mixture(self.each.distribution())
 
     def select(self, action: Tensor) -> Self:
         return self.of(self.each.select(torch.cat([action] * len(self.outputs))), len(self.outputs))
@@ -53,13 +50,19 @@ class EnsembleValues(ActionValues):
         return self.unfold(self.each.error(folded(target))).mean(0)
 
     def target_distribution(self, target: Atoms) -> Atoms:
-        """The mixture of what the members are trained towards, [B, M*K]."""
-        values, probs = (self.unfold(part) for part in self.each.target_distribution(folded(target)))
-        return Atoms(values.movedim(0, -2).flatten(-2), probs.movedim(0, -2).flatten(-2) / len(values))
+        """The mixture of what the members are trained towards, [B, K] or [B, M*K]."""
+        return self.mixture(self.each.target_distribution(folded(target)))
 
     def diagnostics(self, target: Atoms) -> dict[str, Tensor]:
         """Means over members, and ensemble_std: how far members disagree, their deviation of Q."""
         return {**self.each.diagnostics(folded(target)), "ensemble_std": self.by_member().std(0).mean()}
+
+    def mixture(self, each: Atoms) -> Atoms:
+        """Of the distributions of members: on their bins where those are the same, else all of their atoms."""
+        values, probs = self.unfold(each.values), self.unfold(each.probs)
+        if values.shape[-1] > 1 and (values == values[0]).all():
+            return Atoms(values[0], probs.mean(0))
+        return Atoms(values.movedim(0, -2).flatten(-2), probs.movedim(0, -2).flatten(-2) / len(values))
 
     def unfold(self, folded: Tensor) -> Tensor:
         """[M*B, ...] -> [M, B, ...]."""

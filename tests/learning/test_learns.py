@@ -110,3 +110,16 @@ def test_recall_without_a_memory(tmp_path):
     summary = train(RunConfig.preset("r2d2_recall", overrides | {"evaluation.final_episodes": 200}), tmp_path / "run")
     assert summary.best_return is not None
     assert summary.best_return == pytest.approx(-0.5, abs=4 * 0.87 / 200**0.5)
+
+
+ENSEMBLE = {"head.members": 5, "agent.bootstrap_probability": 0.5, "exploration": {"name": "bootstrapped"}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("preset", ["catch", "pqn_catch"])
+def test_bootstrapped_on_catch(preset, seed, tmp_path):
+    """Members with their own halves of the data; they explore by disagreeing, without any epsilon."""
+    summary = train(RunConfig.preset(preset, ENSEMBLE | {"seed": seed}), tmp_path / "run")
+    assert summary.best_return is not None
+    assert summary.best_return >= 0.8
