@@ -218,7 +218,7 @@ def test_the_torso_sees_an_observation_once():
     assert seen == [B]
 
 
-@pytest.mark.parametrize("head", ["hl_gauss", "iqn"])
+@pytest.mark.parametrize("head", ["hl_gauss", pytest.param("iqn", marks=pytest.mark.slow)])
 def test_compiled_is_eager(head):
     td_loss = TDLoss(network(head, "noisy_dueling"), network(head, "noisy_dueling", 1), TARGET_RULES["munchausen"])
     mask = torch.rand(B, M, generator=torch.Generator().manual_seed(2)) < 0.5

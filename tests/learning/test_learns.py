@@ -123,3 +123,11 @@ def test_bootstrapped_on_catch(preset, seed, tmp_path):
     summary = train(RunConfig.preset(preset, ENSEMBLE | {"seed": seed}), tmp_path / "run")
     assert summary.best_return is not None
     assert summary.best_return >= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_deep_sea(seed, tmp_path):
+    """800 episodes of the preset find the one way in 1,024 that leads to the treasure; every seed is another sea."""
+    summary = train(RunConfig.preset("deep_sea", {"seed": seed, "env.kwargs.mapping_seed": seed}), tmp_path / "run")
+    assert summary.best_return == pytest.approx(0.99)
