@@ -82,7 +82,7 @@ class EnsembleOutput(Output):
         self.members = nn.ModuleList(output_layer(in_features, num_actions, num_outputs) for _ in range(members))
 
     def draw(self, generator: torch.Generator) -> Draws:
-        parts = [in_part(str(m), member.draw(generator)) for m, member in enumerate(self.members)]
+        parts = [in_part(str(m), member.draw(generator)) for m, member in enumerate(self.members)]  # pyright: ignore[reportCallIssue]
         return {name: value for part in parts for name, value in part.items()}
 
     def forward(self, features: Tensor, draws: Draws | None = None) -> Tensor:
@@ -91,7 +91,7 @@ class EnsembleOutput(Output):
 
     def init_bias(self, outputs: Tensor) -> None:
         for member in self.members:
-            member.init_bias(outputs)
+            member.init_bias(outputs)  # pyright: ignore[reportCallIssue]
 
 
 class EnsembleHead(ValueHead):
