@@ -1,6 +1,6 @@
 """What every agent is: a network that acts and explores, a learner, and what they tell of themselves.
 
-N environments, A actions, B batch, K atoms.
+N environments, A actions, B batch, K atoms, M members of an ensemble.
 """
 
 import functools
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.components import KINDS, AgentConfig
+from agents.exploration import Bootstrapped
 from agents.learning.learner import Learner, Update
 from agents.learning.targets import TargetRule
 from agents.learning.value_bias import ValueBias
@@ -20,6 +21,7 @@ from agents.normalization import RewardScale
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
+from agents.tables import ConfigError
 from value_heads import ActionValues, Atoms, Draws
 
 if TYPE_CHECKING:
@@ -51,19 +53,33 @@ class Agent(ABC):
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
         self.config, self.spec, self.stopwatch = config, spec, stopwatch
-        self.num_envs, gamma = config.env.num_envs, config.agent.gamma
+        self.num_envs, self.members, gamma = config.env.num_envs, config.head.members, config.agent.gamma
         self.device = torch.device(config.device)
         self.online = make_network(config, spec).to(self.device)
         self.exploration = KINDS["exploration"].find(config.exploration.name)(
             self.num_envs, child_seed(config.seed, "exploration"), **config.exploration.options()
         )
+        self.check_ensemble()
         self.generator = torch.Generator(self.device).manual_seed(child_seed(config.seed, "noise"))  # of acting
         self.reward_scale = RewardScale(self.num_envs, gamma) if config.agent.normalize_reward else None
         self.value_bias = ValueBias(self.num_envs, gamma)
         self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
+        self.by_member = np.zeros((self.members, self.num_envs))  # the same, of what each member says
         self.step = 0  # environment steps observed
         self.last_update: Update | None = None
         self.shown: dict[str, Any] = {}  # of the last update before a checkpoint, until there is another one
+
+    def check_ensemble(self) -> None:
+        """Refuse what is for members of an ensemble where there is none.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        wanted = "wanted head.members of at least 2, got 1"
+        if self.members == 1 and isinstance(self.exploration, Bootstrapped):
+            raise ConfigError(f"exploration.name: 'bootstrapped' follows a member of an ensemble: {wanted}")
+        if self.members == 1 and (share := getattr(self.config.agent, "bootstrap_probability", 1.0)) < 1:
+            raise ConfigError(f"agent.bootstrap_probability: {share:g} is for the members of an ensemble: {wanted}")
 
     @abstractmethod
     def store(self, t: Transition, reward: np.ndarray) -> None:
@@ -109,10 +125,11 @@ class Agent(ABC):
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"), torch.inference_mode():
             noise = self.online.head.noise(self.generator)
-            q_values = self.predict(torch.from_numpy(obs).to(self.device), noise).mean().cpu().numpy()
+            by_member = self.predict(torch.from_numpy(obs).to(self.device), noise).by_member().cpu().numpy()
             if mask is not None:
-                q_values = np.where(mask, q_values, -np.inf)
-            self.predicted = q_values.max(-1)
+                by_member = np.where(mask, by_member, -np.inf)
+            q_values = self.exploration.values_of(by_member)
+            self.predicted, self.by_member = q_values.max(-1), by_member.max(-1)
             return self.exploration.choose(q_values, self.step, mask)
 
     def predict(self, obs: Tensor, draws: Draws) -> ActionValues:
@@ -126,6 +143,7 @@ class Agent(ABC):
             self.store(t, reward)
             if self.online.normalizer is not None:
                 self.online.normalizer.update(torch.from_numpy(t.obs).to(self.device))
+        self.exploration.forget(t.done)
         self.value_bias.update(self.predicted, reward * self.reward_factor(), t.terminal, t.done)
         self.step += self.num_envs
 
@@ -180,6 +198,7 @@ class Agent(ABC):
 
     def cut(self, env: int, obs: np.ndarray) -> None:
         """End the running episode of one environment as truncated at `obs` [*shape]."""
+        self.exploration.forget(np.arange(self.num_envs) == env)
         self.value_bias.discard(env)
         if self.reward_scale is not None:
             self.reward_scale.discard(env)

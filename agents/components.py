@@ -26,6 +26,8 @@ from value_heads.registry import names, options_of, resolve
 class HeadConfig(Component):
     """The value head; `classyq list heads` shows the names, the options depend on the name."""
 
+    members: int = Field(default=1, ge=1, description="of an ensemble, each with its own output layer and targets")
+
 
 class TorsoConfig(Component):
     """The encoder of observations; `auto` is `nature` or `cnn` for images, else `mlp`."""

@@ -31,6 +31,7 @@ class DQNConfig(AgentConfig):
     learn_after_steps: int = Field(default=1_000, ge=1, description="environment steps before the first update")
     target_every_updates: int = Field(default=100, ge=1, description="target network follows every so many updates")
     target_tau: float = Field(default=1.0, gt=0, le=1, description="how far it follows; 1 is a copy")
+    bootstrap_probability: float = Field(default=1.0, gt=0, le=1, description="that a member learns from a transition")
 
 
 class DQN(Agent):
@@ -132,6 +133,8 @@ def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int, **more: Any)
         spec.obs_shape,
         getattr(torch, spec.obs_dtype),
         num_actions=spec.num_actions if spec.has_action_mask else None,
+        num_members=config.head.members,
+        bootstrap_probability=getattr(config.agent, "bootstrap_probability", 1.0),
         n_step=n_step,
         gamma=config.agent.gamma,
         share_frames=settings.share_frames and is_stack(spec.obs_shape, config.env.frame_stack),

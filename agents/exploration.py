@@ -1,6 +1,6 @@
 """How actions are chosen in training: schedules are functions of the stored step, so that a resumed run goes on.
 
-N environments, A actions.
+N environments, A actions, M members of an ensemble.
 """
 
 from abc import ABC, abstractmethod
@@ -32,6 +32,14 @@ class Exploration(ABC):
 
         Illegal actions have value -inf.
         """
+
+    def values_of(self, by_member: np.ndarray) -> np.ndarray:
+        """What is acted by, [N, A], where the members of an ensemble say [M, N, A]: their mean."""
+        return by_member.mean(0)
+
+    def forget(self, done: np.ndarray) -> None:
+        """Other episodes begin where `done`, bool [N], which is nothing to most."""
+        return
 
     def metrics(self, step: int) -> dict[str, float]:
         """Scalars by TensorBoard tag."""
@@ -139,10 +147,47 @@ class Boltzmann(Exploration):
         return {"charts/temperature": self.temperature(step)}
 
 
+class Bootstrapped(EpsilonGreedy):
+    """Every environment follows one member of an ensemble for a whole episode, drawn anew where the next one begins.
+
+    So a plan of many steps is tried out whole (deep exploration), and no chance is needed beside it; with an epsilon
+    it is epsilon-greedy about what that member thinks. Source: Osband et al. 2016, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        seed: int,
+        *,
+        epsilon_start: Share = 0.0,
+        epsilon_end: Share = 0.0,
+        epsilon_steps: Steps = 10_000,
+    ):
+        super().__init__(
+            num_envs, seed, epsilon_start=epsilon_start, epsilon_end=epsilon_end, epsilon_steps=epsilon_steps
+        )
+        self.place = self.rng.random(num_envs)  # in [0, 1): of M members, number floor(M * place)
+
+    def values_of(self, by_member: np.ndarray) -> np.ndarray:
+        member = (self.place * len(by_member)).astype(np.int64)
+        return by_member[member, np.arange(self.num_envs)]
+
+    def forget(self, done: np.ndarray) -> None:
+        self.place[done] = self.rng.random(done.sum())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "place": self.place.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.place = np.array(state["place"])
+
+
 EXPLORATIONS: dict[str, type[Exploration]] = {
     "epsilon_greedy": EpsilonGreedy,
     "boltzmann": Boltzmann,
     "apex": ApeX,
+    "bootstrapped": Bootstrapped,
     "greedy": Greedy,
 }
 

@@ -1,6 +1,6 @@
 """PQN: the agent that learns online from many environments, without replay and without a target network.
 
-T steps of a rollout, N environments, B batch.
+T steps of a rollout, N environments, B batch, M members of an ensemble.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ class PQNConfig(AgentConfig):
     num_epochs: int = Field(default=2, ge=1, description="times that a rollout is learned from")
     num_minibatches: int = Field(default=32, ge=1, description="updates in each of them")
     trace_decay: float = Field(default=0.65, ge=0, le=1, description="lambda: 0 is 1-step, 1 only what was observed")
+    bootstrap_probability: float = Field(default=1.0, gt=0, le=1, description="that a member learns from a transition")
     lr_decay: bool = Field(default=False, description="the learning rate falls linearly to 0 over the run")
 
 
@@ -55,7 +56,7 @@ class PQN(Agent):
             )
         self.learner = self.make_learner(observed_return)
         self.shuffling = torch.Generator().manual_seed(child_seed(config.seed, "minibatches"))
-        self.rollout: list[dict[str, Tensor]] = []  # by step: what `store` made of it, [N, ...] each
+        self.rollout: list[dict[str, Tensor]] = []  # by step: what `store` made of it, [N, ...] each, values [M*N]
 
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Into the rollout, with the value of a successor that will not be acted on because its episode ended."""
@@ -65,25 +66,27 @@ class PQN(Agent):
             "reward": torch.from_numpy(reward).float(),
             "discount": torch.from_numpy(self.settings.gamma * ~t.terminal).float(),
             "episode_end": torch.from_numpy(t.done),
-            "value": torch.from_numpy(self.predicted).float(),
-            "final_value": self.final_values(t),
+            "value": torch.from_numpy(self.by_member).float().flatten(),
+            "final_value": self.final_values(t).flatten(),
         }
+        if (probability := self.settings.bootstrap_probability) < 1:
+            step["bootstrap_mask"] = torch.rand(self.num_envs, self.members, generator=self.shuffling) < probability
         if t.next_mask is not None:
             step["next_mask"] = torch.from_numpy(t.next_mask)
         self.rollout.append({name: value.to(self.device, copy=True) for name, value in step.items()})
 
     def final_values(self, t: Transition) -> Tensor:
-        """max Q of the observations that episodes were cut off at, float32 [N]; 0 for all others."""
-        values, cut = torch.zeros(self.num_envs), t.done & ~t.terminal
+        """max Q of the observations that episodes were cut off at, float32 [M, N]; 0 for all others."""
+        values, cut = torch.zeros(self.members, self.num_envs), t.done & ~t.terminal
         if cut.any():
             mask = None if t.next_mask is None else torch.from_numpy(t.next_mask[cut])
-            values[torch.from_numpy(cut)] = self.greedy_values(torch.from_numpy(t.next_obs[cut]), mask)
+            values[:, torch.from_numpy(cut)] = self.greedy_values(torch.from_numpy(t.next_obs[cut]), mask)
         return values
 
     @torch.no_grad()
     def greedy_values(self, obs: Tensor, mask: Tensor | None) -> Tensor:
-        """max Q over legal actions, float32 [B] on the CPU, of observations [B, *shape]; `mask` [B, A]."""
-        q_values = self.online(obs.to(self.device)).mean().cpu()
+        """max Q over legal actions, float32 [M, B] on the CPU, of observations [B, *shape]; `mask` [B, A]."""
+        q_values = self.online(obs.to(self.device)).by_member().cpu()
         return (q_values if mask is None else q_values.masked_fill(~mask, -torch.inf)).max(-1).values
 
     def learn(self) -> None:
@@ -91,7 +94,7 @@ class PQN(Agent):
         if len(self.rollout) < self.settings.rollout_steps:
             return
         with self.stopwatch("sample"):
-            batch = self.make_batch(torch.from_numpy(self.predicted).float().to(self.device))
+            batch = self.make_batch(torch.from_numpy(self.by_member).float().flatten().to(self.device))
             self.rollout = []
         if self.settings.lr_decay:
             self.learner.set_lr(self.settings.lr * max(0.0, 1 - self.step / self.config.steps))
@@ -102,19 +105,21 @@ class PQN(Agent):
                     self.last_update = self.learner.update(batch.take(rows))
 
     def make_batch(self, last_value: Tensor) -> Batch:
-        """The rollout as transitions [T*N] whose reward is the lambda-return; `last_value` [N] is that after it."""
+        """The rollout as transitions [T*N] whose reward is the lambda-return; `last_value` [M*N] is that after it.
+
+        Members have returns of their own, [T*N, M], as each bootstraps from itself.
+        """
         steps = {name: torch.stack([step[name] for step in self.rollout]) for name in self.rollout[0]}
+        reward, discount, ends = (steps[k].repeat(1, self.members) for k in ("reward", "discount", "episode_end"))
         next_value = torch.cat([steps["value"][1:], last_value.unsqueeze(0)])
-        next_value = torch.where(steps["episode_end"], steps["final_value"], next_value)
-        factor = self.reward_factor()
-        returns = lambda_returns(
-            steps["reward"] * factor,
-            steps["discount"],
-            next_value,
-            steps["episode_end"],
-            self.settings.trace_decay,
-        )
-        return Batch.of_returns(steps["obs"].flatten(0, 1), steps["action"].flatten(), returns.flatten())
+        next_value = torch.where(ends, steps["final_value"], next_value)
+        returns = lambda_returns(reward * self.reward_factor(), discount, next_value, ends, self.settings.trace_decay)
+        returns = returns.view(-1, self.members, self.num_envs).transpose(1, 2).flatten(0, 1)
+        if self.members == 1:
+            returns = returns.squeeze(-1)
+        batch = Batch.of_returns(steps["obs"].flatten(0, 1), steps["action"].flatten(), returns)
+        mask = steps.get("bootstrap_mask")
+        return batch if mask is None else batch._replace(bootstrap_mask=mask.flatten(0, 1))
 
     def plan(self) -> str:
         """How many updates will be made."""
@@ -135,7 +140,8 @@ class PQN(Agent):
             last = self.rollout[-1]
             mask = last["next_mask"][env : env + 1].cpu() if "next_mask" in last else None
             last["episode_end"][env] = True
-            last["final_value"][env] = self.greedy_values(torch.from_numpy(obs[None]), mask)[0]
+            final = last["final_value"].view(self.members, self.num_envs)
+            final[:, env] = self.greedy_values(torch.from_numpy(obs[None]), mask)[:, 0]
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "rollout": self.rollout, "shuffling": self.shuffling.get_state()}

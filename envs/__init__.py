@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium
 
 from envs.atari_protocol import AtariProtocol, make_protocol
+from envs.deep_sea import DeepSea
 from envs.episodes import Episode, EpisodeStatistics
 from envs.gymnasium_vector import GymnasiumVector
 from envs.names import did_you_mean
@@ -40,6 +41,7 @@ EnvFactory = Callable[..., gymnasium.Env]
 ENVS: dict[str, EnvFactory] = {
     "catch": Catch,
     "chain": Chain,
+    "deep_sea": DeepSea,
     "doors": Doors,
     "identity": Identity,
     "recall": Recall,

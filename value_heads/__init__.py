@@ -8,12 +8,14 @@ loss = values.select(action).loss(goal)       # [B]
 """
 
 import difflib
+import functools
 import inspect
 from typing import Any, NamedTuple
 
 from value_heads.base import ActionValues, Atoms, Draws, LinearOutput, OutputLayer, Support, ValueHead
 from value_heads.categorical import PARTS, CategoricalHead, SoftmaxRegressionHead, find_part
 from value_heads.encodings import ENCODINGS, Encoding
+from value_heads.ensemble import EnsembleHead, EnsembleOutput
 from value_heads.losses import LOSSES, ClassificationLoss
 from value_heads.quantile import IQNHead, QuantileHead
 from value_heads.registry import options_of, resolve
@@ -90,6 +92,7 @@ def make_head(
     num_actions: int,
     support: tuple[float, float],
     output_layer: OutputLayer = LinearOutput,
+    members: int = 1,
     **options: Any,
 ) -> ValueHead:
     """Build the head called `name`.
@@ -99,6 +102,7 @@ def make_head(
         num_actions: A.
         support: (v_min, v_max), the range of returns that bins cover; regression and quantiles do not need it.
         output_layer: what maps features to actions x outputs.
+        members: more than one make an ensemble, each with an output layer of its own.
         options: see `head_options(name)`.
 
     Raises:
@@ -111,5 +115,10 @@ def make_head(
     for option in options.keys() - known.keys():
         near = "".join(f" Did you mean {n!r}?" for n in difflib.get_close_matches(option, known, n=1))
         raise TypeError(f"head {name!r} has no option {option!r}.{near} It has: {', '.join(known) or 'none'}")
+    if members < 1:
+        raise ValueError(f"members must be at least 1, got {members}")
     chosen = {**recipe.defaults, **options, **recipe.fixed}
-    return recipe.build(in_features, num_actions, Support(*support), output_layer=output_layer, **chosen)
+    if members > 1:
+        output_layer = functools.partial(EnsembleOutput, output_layer, members)
+    head = recipe.build(in_features, num_actions, Support(*support), output_layer=output_layer, **chosen)
+    return head if members == 1 else EnsembleHead(head, members)

@@ -87,6 +87,10 @@ class ActionValues(ABC):
     def mean(self) -> Tensor:
         """The action values Q, [B, A] (or [B] once selected): what acts."""
 
+    def by_member(self) -> Tensor:
+        """Q of every member of an ensemble, [M, B, A]; a single head is the only member."""
+        return self.mean().unsqueeze(0)
+
     @abstractmethod
     def distribution(self) -> Atoms:
         """The predicted return distribution, for people to look at; probabilities in [0, 1] that sum to 1."""

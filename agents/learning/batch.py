@@ -1,6 +1,7 @@
 """What a learner is given.
 
-Dimensions: B batch, A actions; of sequences T steps that are trained, after L steps that are not (burn-in).
+Dimensions: B batch, A actions, M members of an ensemble; of sequences T steps that are trained, after L steps that are
+not (burn-in).
 """
 
 from typing import NamedTuple
@@ -14,13 +15,14 @@ class Batch(NamedTuple):
 
     obs: Tensor  # [B, *shape], as the environment gave it
     action: Tensor  # [B], int64
-    reward: Tensor  # [B], float32: sum of gamma**k r_k over the realised n steps
+    reward: Tensor  # [B], float32: sum of gamma**k r_k over the realised n steps; [B, M] where each member has its own
     discount: Tensor  # [B], float32
     next_obs: Tensor  # [B, *shape], the true successor after n steps
     weight: Tensor  # [B], float32: importance weights, 1 for uniform replay
     next_action: Tensor | None = None  # [B], int64; -1 where the episode was cut off and none was taken
     next_mask: Tensor | None = None  # [B, A], bool: legal actions in next_obs
     mask: Tensor | None = None  # [B, A], bool: legal actions in obs
+    bootstrap_mask: Tensor | None = None  # [B, M], bool: members that learn from it; without, all do
 
     @property
     def size(self) -> int:
@@ -37,8 +39,12 @@ class Batch(NamedTuple):
 
     @classmethod
     def of_returns(cls, obs: Tensor, action: Tensor, returns: Tensor) -> "Batch":
-        """Transitions whose return is known, so that nothing is bootstrapped: its reward is the whole of it."""
-        return cls(obs, action, returns, torch.zeros_like(returns), obs, torch.ones_like(returns))
+        """Transitions whose return is known, so that nothing is bootstrapped: its reward is the whole of it.
+
+        Members of an ensemble may each have their own: `returns` [B] or [B, M].
+        """
+        weight = torch.ones(len(action), device=returns.device)
+        return cls(obs, action, returns, torch.zeros_like(weight), obs, weight)
 
 
 class SequenceBatch(NamedTuple):
@@ -65,6 +71,7 @@ class SequenceBatch(NamedTuple):
     next_action: Tensor | None = None  # [T, B], int64; -1 where none was taken
     next_mask: Tensor | None = None  # [T, B, A], bool: legal actions at next_position
     mask: Tensor | None = None  # [T, B, A], bool: legal actions at position
+    bootstrap_mask: Tensor | None = None  # [T, B, M], bool: members that learn from it
 
     @property
     def size(self) -> int:
@@ -83,7 +90,7 @@ class SequenceBatch(NamedTuple):
     def transitions(self) -> Batch:
         """The steps as transitions [T*B] whose observations are the numbers of their places among (T + 1)*B."""
         place = torch.arange(len(self.weight), device=self.weight.device)
-        legal = {"next_mask": self.next_mask, "mask": self.mask, "next_action": self.next_action}
+        given = {k: getattr(self, k) for k in ("next_mask", "mask", "next_action", "bootstrap_mask")}
         return Batch(
             obs=(self.position * len(place) + place).flatten(),
             action=self.action.flatten(),
@@ -91,5 +98,5 @@ class SequenceBatch(NamedTuple):
             discount=self.discount.flatten(),
             next_obs=(self.next_position * len(place) + place).flatten(),
             weight=(self.weight * self.real).flatten(),
-            **{name: value if value is None else value.flatten(0, 1) for name, value in legal.items()},
+            **{name: value if value is None else value.flatten(0, 1) for name, value in given.items()},
         )

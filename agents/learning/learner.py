@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from agents.learning.batch import Batch, SequenceBatch
+from agents.learning.ensembles import compare_members
 from agents.learning.regularizers import Context, Regularizer
 from agents.learning.targets import TargetRule
 from agents.networks.qnetwork import Network, QNetwork
 from value_heads import ActionValues, Atoms, Draws
 from value_heads.base import in_part
+from value_heads.ensemble import EnsembleHead
 
 
 class Update(NamedTuple):
@@ -25,7 +27,7 @@ class Update(NamedTuple):
     losses: Tensor  # [B], before weights
     td_error: Tensor  # [B], mean of the target minus predicted mean
     prediction: ActionValues  # selected, [B]
-    goal: Atoms  # [B, K]
+    goal: Atoms  # [B, K]; of an ensemble [M, B, K]
 
 
 class TDLoss(nn.Module):
@@ -48,7 +50,9 @@ class TDLoss(nn.Module):
     def compare(
         self, online: Network, target: Network, batch: Batch, draws: Draws | None, target_draws: Draws | None
     ) -> Update:
-        """The prediction of `online` with its goal."""
+        """The prediction of `online` with its goal; where it is an ensemble, that of every member with its own."""
+        if isinstance(online.head, EnsembleHead):
+            return compare_members(self.compare, online, target, batch, draws, target_draws)
         with torch.no_grad():
             goal = self.target_rule(online, target, batch, target_draws)  # Atoms [B, K]
         features = online.features(batch.obs)  # [B, F]

@@ -177,6 +177,9 @@ class SequenceReplay(PrioritizedReplay):
             next_action=next_action.view_as(steps),
             next_mask=None if self.next_mask is None else self.next_mask[at_last, each.env].unflatten(0, steps.shape),
             mask=None if self.mask is None else self.mask[at, each.env].unflatten(0, steps.shape),
+            bootstrap_mask=None
+            if self.bootstrap_mask is None
+            else self.bootstrap_mask[at, each.env].unflatten(0, steps.shape),
         )
 
     def seen(self, start: Tensor, env: Tensor, first: Tensor, last: Tensor) -> Tensor:

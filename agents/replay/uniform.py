@@ -1,7 +1,8 @@
 """Uniform replay of n-step transitions from N environments that step together.
 
-Dimensions: T rows, N environments, B batch, n steps of a return. Row t holds what every environment did at vector
-step t. A transition starts at (t, env) and runs until n steps are done, the value is terminal, or the episode ends.
+Dimensions: T rows, N environments, B batch, n steps of a return, M members of an ensemble. Row t holds what every
+environment did at vector step t. A transition starts at (t, env) and runs until n steps are done, the value is
+terminal, or the episode ends.
 """
 
 import math
@@ -40,6 +41,8 @@ class UniformReplay:
             the oldest that lack a frame of their stack, cannot be sampled.
         obs_shape, obs_dtype: of one observation.
         num_actions: given where the environment says which actions are legal, to keep those masks.
+        num_members, bootstrap_probability: where the second is below 1, a mask is drawn for every transition as it is
+            added: each member learns from it with that probability, now or never.
         n_step, gamma: rewards are summed over up to n_step steps, and the discount is gamma**(steps realised).
         share_frames: try to keep one frame a step of observations [S, ...] that are stacks.
         map_dir: a directory for a file that holds the observations, of a replay on the CPU that shall not take memory.
@@ -60,6 +63,8 @@ class UniformReplay:
         obs_dtype: torch.dtype,
         *,
         num_actions: int | None = None,
+        num_members: int = 1,
+        bootstrap_probability: float = 1.0,
         n_step: int = 1,
         gamma: float = 0.99,
         share_frames: bool = False,
@@ -73,7 +78,8 @@ class UniformReplay:
             math.ceil(capacity_steps / num_envs), n_step + (obs_shape[0] if share_frames else 1) + 1
         )
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
-        beside = 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0) + self.bytes_beside
+        masked = bootstrap_probability < 1
+        beside = 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0) + masked * num_members + self.bytes_beside
         directory = None if map_dir is None else usable_directory(map_dir, device)
         check_fits(T, num_envs, beside + (frame if directory is None else 0), device)
         self.observations = ObservationStore(
@@ -88,6 +94,8 @@ class UniformReplay:
             torch.ones(T, num_envs, num_actions, dtype=torch.bool, device=device) if num_actions else None
             for _ in range(2)
         )
+        self.bootstrap_probability = bootstrap_probability
+        self.bootstrap_mask = torch.ones(T, num_envs, num_members, dtype=torch.bool, device=device) if masked else None
         self.gammas = gamma ** torch.arange(n_step + 1, dtype=torch.float64, device=device)
         self.steps_ahead = torch.arange(n_step, device=device)
         self.generator = torch.Generator().manual_seed(seed)
@@ -135,6 +143,9 @@ class UniformReplay:
         if self.mask is not None and self.next_mask is not None:
             self.next_mask[at] = True if next_mask is None else torch.from_numpy(next_mask)
             self.mask[at] = True if mask is None else torch.from_numpy(mask)
+        if self.bootstrap_mask is not None:
+            uniform = torch.rand(self.bootstrap_mask.shape[1:], generator=self.generator)
+            self.bootstrap_mask[at] = uniform < self.bootstrap_probability
         self.rows += 1
         self.age = np.where(episode_end, 0, self.age + 1).astype(np.int32)
 
@@ -171,6 +182,7 @@ class UniformReplay:
             next_action=self.action[(last + 1) % self.num_rows, env].masked_fill(ended, -1),
             next_mask=None if self.next_mask is None else self.next_mask[at, env],
             mask=None if self.mask is None else self.mask[row % self.num_rows, env],
+            bootstrap_mask=None if self.bootstrap_mask is None else self.bootstrap_mask[row % self.num_rows, env],
         )
 
     def look_ahead(self, indices: Indices, limit: Tensor | None = None) -> Ahead:
@@ -235,7 +247,8 @@ class UniformReplay:
 
     def row_names(self) -> list[str]:
         masks = [] if self.next_mask is None else ["next_mask", "mask"]
-        return ["action", "reward", "terminal", "episode_end", *masks]
+        bootstrap = [] if self.bootstrap_mask is None else ["bootstrap_mask"]
+        return ["action", "reward", "terminal", "episode_end", *masks, *bootstrap]
 
     def state_dict(self) -> dict[str, Any]:
         """All but the rows, which go by `segment`; only those that were cut are here, as older segments lack that."""

@@ -19,7 +19,7 @@ SHORT |= {"evaluation.max_steps": 300, "replay.capacity_steps": 1_000, "device":
 ASTERIX = EnvSpec((10, 10, 4), "float32", 5, has_action_mask=False)  # its bools, as all are: without its package
 
 
-@pytest.mark.parametrize("name", ["cartpole", "catch", "cql_catch", "r2d2_recall", "pong"])
+@pytest.mark.parametrize("name", ["cartpole", "catch", "cql_catch", "deep_sea", "r2d2_recall", "pong"])
 def test_a_recipe_trains(name, tmp_path):
     """From the command's configuration to the best policy; the other recipes are in tests/contract/test_recipes.py."""
     changes = SHORT

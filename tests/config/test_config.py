@@ -152,7 +152,7 @@ def test_a_name_alone_stands_for_a_component_with_its_defaults():
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_has_its_options_with_their_defaults(name):
     expected = {key: parameter.default for key, parameter in head_options(name).items()}
-    assert parse(head=name).head.model_dump() == {"name": name} | expected
+    assert parse(head=name).head.model_dump() == {"name": name, "members": 1} | expected
 
 
 def test_options_of_a_bin_head_belong_to_its_encoding_and_loss():

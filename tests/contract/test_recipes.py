@@ -26,6 +26,7 @@ SEEN = {  # smaller than a game of Atari, but 57x57 is the least that every enco
     "CartPole-v1": EnvSpec((4,), "float32", 2, has_action_mask=False),
     "catch": EnvSpec((10, 5), "float32", 3, has_action_mask=False),
     "recall": EnvSpec((5,), "float32", 4, has_action_mask=False),
+    "deep_sea": EnvSpec((10, 10), "float32", 2, has_action_mask=False),
 }
 TINY = {"device": "cpu", "env.num_envs": N}
 OF_REPLAY = {

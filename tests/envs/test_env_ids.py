@@ -125,7 +125,7 @@ def test_list():
         ("cartpole-v1", "did you mean 'CartPole-v1'?"),
         ("CartPole", "did you mean 'CartPole-v1'?"),
         ("CartPole-v7", "./file.py:Name, package.module:Name or a gymnasium id"),
-        ("xyzzy", "wanted a built-in name (catch, chain, doors, identity, recall)"),
+        ("xyzzy", "wanted a built-in name (catch, chain, deep_sea, doors, identity, recall)"),
         ("no_such_package.module:Name", "No module named 'no_such_package'"),
         ("envs.nothing:Name", "No module named 'envs.nothing'"),
         ("envs.toy:Catsh", "has no callable 'Catsh' and registers no such id; did you mean 'Catch'?"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from envs import ENVS, make_env, make_vector
+from envs.deep_sea import DeepSea
 from envs.toy import Catch, Chain, Doors, Identity, Recall
 
 
@@ -273,3 +274,46 @@ def test_without_a_memory_recall_is_chance():
 def test_recall_refuses(num_cues, length):
     with pytest.raises(ValueError, match=f"num_cues is {num_cues} and length is {length}, wanted at least 2 each"):
         Recall(num_cues, length)
+
+
+# Deep Sea
+
+
+def dive(env, columns):
+    """The rewards of a dive that goes right where `columns` says so; the diver is where it has to be."""
+    obs, _ = env.reset()
+    rewards, column = [], 0
+    for row, right in enumerate(columns):
+        assert (obs[row, column], obs.sum()) == (1.0, 1.0)
+        action = env.right[row, column] if right else 1 - env.right[row, column]
+        obs, reward, over, truncated, _ = env.step(action)
+        rewards.append(reward)
+        column = min(column + 1, env.size - 1) if right else max(column - 1, 0)
+        assert (over, truncated) == (row == env.size - 1, False)
+    assert not obs.any()
+    return rewards
+
+
+def test_one_way_in_two_to_the_size_leads_to_the_treasure():
+    env = DeepSea(size=5, mapping_seed=3)
+    returns = {ways: sum(dive(env, ways)) for ways in np.ndindex((2,) * 5)}
+    for ways, total in returns.items():
+        assert total == pytest.approx(float(sum(ways) == 5) - 0.01 * sum(ways) / 5)
+    assert max(returns.values()) == pytest.approx(0.99)
+
+
+def test_the_treasure_lies_behind_the_last_step():
+    assert dive(DeepSea(size=4), [1, 1, 1, 1]) == pytest.approx([-0.0025] * 3 + [1 - 0.0025])
+
+
+def test_which_action_goes_right_is_a_matter_of_the_seed_and_the_cell():
+    first, same, other = (DeepSea(size=20, mapping_seed=seed).right for seed in (1, 1, 2))
+    assert (first == same).all()
+    for a, b in ((first, other), (first, 1 - first.T)):
+        assert 0.4 < (a == b).mean() < 0.6
+    assert 0.4 < first.mean() < 0.6
+
+
+def test_a_sea_of_one_cell_is_refused():
+    with pytest.raises(ValueError, match="size is 1, wanted at least 2"):
+        DeepSea(size=1)

@@ -5,7 +5,8 @@ atari.gin (Vieillard et al. 2020); [H] Hessel et al. 2018, table 1; [S] Schaul e
 2016; [F] Farebrother et al. 2024, tables B.1 to B.3; [E] schmidtdominik/Rainbow, argp.py, rainbow.py and
 replay_buffer.py; [B] Clark et al. 2025, table D6, and its code; [P] mttga/purejaxql, pqn_atari.yaml and
 pqn_minatar.yaml; [K] Kapturowski et al. 2019, table 2; [A] google-deepmind/acme, `agents/jax/r2d2/config.py` and
-learning.py; [C] google/dopamine, `labs/offline_rl/jax/configs/jax_classy_cql.gin` and the agent's defaults.
+learning.py; [C] google/dopamine, `labs/offline_rl/jax/configs/jax_classy_cql.gin` and the agent's defaults; [O] Osband
+et al. 2016; [T] tahashieenavaz/aftab, Aftab.py (arXiv 2608.07335).
 """
 
 import math
@@ -30,6 +31,7 @@ TO_ONE = ("loss", 0.5, 0.4, 1.0)
 REPLAY = {
     "dqn": ("[D] dqn [F]", ADAM, 1, 0.99, 32, ("q_learning", "mse"), None),
     "double_dqn": ("[D] dqn", ADAM, 1, 0.99, 32, ("double_q_learning", "mse"), None),
+    "bootstrapped_dqn": ("[D] dqn [O]", ADAM, 1, 0.99, 32, ("double_q_learning", "mse"), None),
     "dueling": ("[D] dqn [W]", ADAM, 1, 0.99, 32, ("double_q_learning", "mse"), None),
     "per": ("[D] dqn [S]", ADAM, 1, 0.99, 32, ("double_q_learning", "mse"), ("td_error", 0.6, 0.4, 1.0)),
     "c51": ("[D] c51", BINS, 1, 0.99, 32, ("q_learning", "c51"), None),
@@ -55,8 +57,11 @@ STEPS = dict.fromkeys(REPLAY, (4, 20_000, 8_000, 1_000_000)) | {
 # recipe -> what epsilon is after so many *frames*, four a step
 DOPAMINE = {0: 1.0, 80_000: 1.0, 580_000: 0.505, 1_080_000: 0.01, 200_000_000: 0.01}  # 250k steps, after 20k
 BTR = {0: 1.0, 4_000_000: 0.505, 8_000_000: 0.01, 99_999_999: 0.01, 100_000_000: 0.0}
+OF_THEIR_OWN = ("bootstrapped_dqn", "rainbow_full", "fe_rainbow", "btr", "btr_hl_gauss")
 EPSILON = {
-    **{name: DOPAMINE for name in REPLAY if name not in ("rainbow_full", "fe_rainbow", "btr", "btr_hl_gauss")},
+    "bootstrapped_dqn": {0: 0.0, 200_000_000: 0.0},
+    "aftab": {0: 1.0, 10_000_000: 0.5005, 20_000_000: 0.001},
+    **{name: DOPAMINE for name in REPLAY if name not in OF_THEIR_OWN},
     "fe_rainbow": {0: 0.002, 4 * 10_000: 0.001, 4 * 20_000: 0.0},
     "btr": BTR,
     "btr_hl_gauss": BTR,
@@ -191,7 +196,7 @@ def test_the_world_that_a_recipe_is_for(name):
     config = RunConfig.preset(name)
     if not config.env.id.startswith("ALE/") or name in ("pong", "cql"):  # which has steps of another kind
         return
-    lives = name in ("pqn", "pqn_hadamax_hl_gauss", "fe_rainbow")
+    lives = name in ("pqn", "pqn_hadamax_hl_gauss", "aftab", "fe_rainbow")
     assert config.env.protocol == ("dqn2015" if lives else "machado")
     assert config.steps == (10e6 if name == "fe_rainbow" else 200e6 / 4)
     assert config.env.kwargs == ({"noop_max": 30} if name.startswith("btr") else {})
@@ -206,11 +211,19 @@ def test_options_of_parts():
         rule = config.target_rule
         assert (rule.temperature, rule.scale, rule.clip, rule.policy) == (0.03, 0.9, -1, policy)
     assert RunConfig.preset("qr_dqn").head.num_quantiles == 200
-    for name in ("c51", "two_hot", "hl_gauss", "softmoe", "rainbow", "rainbow_full", "pqn_hadamax_hl_gauss"):
+    for name in ("c51", "two_hot", "hl_gauss", "softmoe", "rainbow", "rainbow_full", "pqn_hadamax_hl_gauss", "aftab"):
         config = RunConfig.preset(name)
         assert (config.head.num_bins, config.env.support) == (51, (-10, 10))
     assert RunConfig.preset("hl_gauss").head.sigma_ratio == 0.75
     assert RunConfig.preset("softmoe").output_layer.hidden is None
+
+
+def test_ensembles():
+    """[O] and [A]: ten members, all of which learn from every transition."""
+    for name in ("bootstrapped_dqn", "aftab"):
+        config = RunConfig.preset(name)
+        assert (config.head.members, config.agent.bootstrap_probability) == (10, 1.0)
+        assert config.exploration.name == "bootstrapped"
 
 
 SIBLINGS = {
@@ -219,6 +232,20 @@ SIBLINGS = {
     "two_hot": ("atari", {"head": "two_hot"}),
     "hl_gauss": ("atari", {"head": "hl_gauss"}),
     "double_dqn": ("dqn", {"target_rule": "double_q_learning"}),
+    "bootstrapped_dqn": (
+        "double_dqn",
+        {"head.members": 10, "exploration": "bootstrapped", "torso.padding": "valid"},
+    ),
+    "aftab": (
+        "pqn_hadamax_hl_gauss",
+        {
+            "head.members": 10,
+            "exploration": "bootstrapped",
+            "exploration.epsilon_start": 1.0,
+            "exploration.epsilon_end": 0.001,
+            "exploration.epsilon_steps": 5_000_000,
+        },
+    ),
     "dueling": ("double_dqn", {"output_layer": "dueling", "agent.max_grad_norm": 10.0}),
     "m_iqn": ("m_dqn", {"head": "iqn"}),
     "btr_hl_gauss": ("btr", {"head": "hl_gauss", "head.num_bins": 777}),

@@ -110,3 +110,28 @@ def test_recall_without_a_memory(tmp_path):
     summary = train(RunConfig.preset("r2d2_recall", overrides | {"evaluation.final_episodes": 200}), tmp_path / "run")
     assert summary.best_return is not None
     assert summary.best_return == pytest.approx(-0.5, abs=4 * 0.87 / 200**0.5)
+
+
+ENSEMBLE = {
+    "head.members": 5,
+    "agent.bootstrap_probability": 0.5,
+    "exploration": {"name": "bootstrapped", "epsilon_start": 1.0, "epsilon_end": 0.05, "epsilon_steps": 3_000},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("preset", ["catch", "pqn_catch"])
+def test_bootstrapped_on_catch(preset, seed, tmp_path):
+    """Members with their own halves of the data, followed after a beginning at random (2 of 9 seeds want that)."""
+    summary = train(RunConfig.preset(preset, ENSEMBLE | {"seed": seed}), tmp_path / "run")
+    assert summary.best_return is not None
+    assert summary.best_return >= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_deep_sea(seed, tmp_path):
+    """600 episodes of the preset find the one way in 1,024 that leads to the treasure; every seed is another sea."""
+    summary = train(RunConfig.preset("deep_sea", {"seed": seed, "env.kwargs.mapping_seed": seed}), tmp_path / "run")
+    assert summary.best_return == pytest.approx(0.99)

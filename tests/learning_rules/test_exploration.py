@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agents.exploration import EXPLORATIONS, ApeX, Boltzmann, EpsilonGreedy, Greedy, linear_schedule, random_actions
+from agents.exploration import (
+    EXPLORATIONS,
+    ApeX,
+    Boltzmann,
+    Bootstrapped,
+    EpsilonGreedy,
+    Greedy,
+    linear_schedule,
+    random_actions,
+)
 
 
 def epsilon_greedy(seed=0):
@@ -101,11 +110,15 @@ def test_boltzmann_cools_down():
 @pytest.mark.parametrize("name", EXPLORATIONS)
 def test_it_goes_on_from_its_state(name):
     straight, resumed = EXPLORATIONS[name](64, 5), EXPLORATIONS[name](64, 6)
-    values = best(np.zeros(64, np.int64), 4)
-    straight.choose(values, 0, None)
+    by_member = np.stack([best(np.full(64, m % 4), 4) for m in range(7)])
+    straight.choose(straight.values_of(by_member), 0, None)
+    straight.forget(np.arange(64) % 3 == 0)
     resumed.load_state_dict(straight.state_dict())
     for step in (10, 5_000, 20_000):
-        assert (straight.choose(values, step, None) == resumed.choose(values, step, None)).all()
+        first, second = (e.choose(e.values_of(by_member), step, None) for e in (straight, resumed))
+        assert (first == second).all()
+        for exploration in (straight, resumed):
+            exploration.forget(np.arange(64) % 2 == 0)
 
 
 @pytest.mark.parametrize("name", EXPLORATIONS)
@@ -122,3 +135,46 @@ def test_no_exploration_takes_an_illegal_action(name):
 def test_random_actions_are_decided_by_the_generator():
     a, b = (random_actions(np.random.default_rng(7), 50, 6, None) for _ in range(2))
     assert (a == b).all()
+
+
+def members_followed(exploration, num_members):
+    """Which member of an ensemble each environment follows: member m likes action m alone."""
+    by_member = np.stack([best(np.full(exploration.num_envs, m), num_members) for m in range(num_members)])
+    return exploration.choose(exploration.values_of(by_member), 0, None)
+
+
+def test_everything_else_acts_by_the_mean_of_members():
+    by_member = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
+    for name in EXPLORATIONS.keys() - {"bootstrapped"}:
+        np.testing.assert_array_equal(EXPLORATIONS[name](4, 0).values_of(by_member), by_member.mean(0))
+
+
+def test_one_member_is_followed_until_the_episode_ends():
+    exploration, rng = Bootstrapped(500, 8), np.random.default_rng(0)
+    followed = members_followed(exploration, 10)
+    for _ in range(20):
+        assert (members_followed(exploration, 10) == followed).all()
+        done = rng.random(500) < 0.2
+        exploration.forget(done)
+        now = members_followed(exploration, 10)
+        assert (now == followed)[~done].all()
+        assert 0 < (now == followed)[done].mean() < 0.35, "a tenth of those drawn anew are the same again"
+        followed = now
+
+
+def test_every_member_is_equally_likely_and_no_episode_tells_of_another():
+    exploration = Bootstrapped(20_000, 9)
+    first = members_followed(exploration, 7)
+    exploration.forget(np.ones(20_000, bool))
+    second = members_followed(exploration, 7)
+    # The seed is fixed; a member drawn a tenth too often would give p < 1e-5.
+    assert stats.chisquare(counts(first, 7)).pvalue > 0.01
+    assert stats.chisquare(counts(7 * first + second, 49)).pvalue > 0.01
+
+
+def test_with_an_epsilon_it_is_epsilon_greedy_about_its_member():
+    # 0.3 * 9 / 10 of 50,000 differ from their member's choice: 13,500 with a deviation of 99; four of them.
+    exploration = Bootstrapped(50_000, 10, epsilon_start=0.3, epsilon_end=0.3)
+    member = np.floor(exploration.place * 10)
+    assert abs((members_followed(exploration, 10) != member).sum() - 13_500) < 4 * 99
+    assert Bootstrapped(1, 0).metrics(0) == {"charts/epsilon": 0.0}

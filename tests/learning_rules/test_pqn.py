@@ -173,3 +173,55 @@ def test_the_plan():
     assert (
         make(steps=10).plan().endswith("= 0\nwarning: the run ends before its first rollout does: nothing is learned")
     )
+
+
+def test_every_member_of_an_ensemble_has_its_own_returns():
+    """By the definition, with the values of that member alone; acting and what is drawn are the same for all."""
+    agent, members = make(**{"head.members": 3}), 3
+    rng = np.random.default_rng(0)
+    seen, values, obs = [], [], rng.normal(size=(N, 3)).astype(np.float32)
+    for t in range(T + 1):
+        action = agent.act(obs)
+        with torch.no_grad():
+            values.append(agent.online(torch.from_numpy(obs)).by_member().max(-1).values.numpy())
+        np.testing.assert_allclose(agent.by_member, values[-1], rtol=1e-6)
+        if t == T:
+            break
+        next_obs = rng.normal(size=(N, 3)).astype(np.float32)
+        terminal, done = np.array([t == 2, False]), np.array([t == 2, t == 3])
+        seen.append(Transition(obs, action, rng.normal(size=N), terminal, done, next_obs, None, None))
+        agent.observe(seen[-1])
+        obs = np.where(done[:, None], rng.normal(size=(N, 3)).astype(np.float32), next_obs)
+    batch = agent.make_batch(torch.from_numpy(agent.by_member).flatten())
+    assert batch.reward.shape == (T * N, members)
+    for m in range(members):
+        following = values[T][m]
+        for t in reversed(range(T)):
+            step, value = seen[t], values[t + 1][m].copy()
+            for env in np.flatnonzero(step.done & ~step.terminal):
+                with torch.no_grad():
+                    final = agent.online(torch.from_numpy(step.next_obs[env][None])).by_member()[m].max()
+                value[env] = following[env] = final
+            mixed = (1 - LAMBDA) * value + LAMBDA * following if t < T - 1 else value
+            following = step.reward + GAMMA * ~step.terminal * mixed
+            found = batch.reward[t * N : t * N + N, m].numpy()
+            np.testing.assert_allclose(found, following, atol=2e-6)  # float32 sums of numbers of the size of 1
+    before = [p.detach().clone() for p in agent.online.head.each.output.parameters()]
+    agent.learn()
+    assert agent.learner.num_updates == 12
+    assert all((p != q).any() for p, q in zip(before, agent.online.head.each.output.parameters(), strict=True))
+    obs = np.array([0.5, -1.0, 2.0], np.float32)
+    play(agent, steps=3)
+    agent.cut(1, obs)
+    with torch.no_grad():
+        final = agent.online(torch.from_numpy(obs[None])).by_member().max(-1).values[:, 0]
+    assert torch.equal(agent.rollout[-1]["final_value"].view(members, N)[:, 1], final)
+
+
+def test_a_member_learns_from_its_share_of_a_rollout():
+    agent = make(**{"head.members": 40, "agent.bootstrap_probability": 0.25})
+    play(agent)
+    mask = agent.make_batch(torch.from_numpy(agent.by_member).float().flatten()).bootstrap_mask
+    assert mask.shape == (T * N, 40)
+    assert abs(mask.float().mean() - 0.25) < 4 * (0.25 * 0.75 / mask.numel()) ** 0.5
+    assert (mask[0] != mask[1]).any()

@@ -117,8 +117,8 @@ def test_it_is_the_loss_of_r2d2():
     learner, batch = make_learner(transform="hyperbolic"), make_batch()
     update = learner.td_loss(batch)
     total, errors = 0.0, np.zeros((T, B))
-    x = batch._replace(**{k: v.double() for k, v in batch._asdict().items() if v.is_floating_point()})
-    x = type(x)(*(v.numpy() for v in x))
+    x = batch._replace(**{k: v.double() for k, v in batch._asdict().items() if v is not None and v.is_floating_point()})
+    x = type(x)(*(v if v is None else v.numpy() for v in x))
     for b in range(B):
         start = 0 if x.burnt_in[b] else L
         columns = [v[start:, b] for v in (x.obs, x.last_action, x.last_reward)]

@@ -123,7 +123,7 @@ def test_every_sequence_is_what_happened(kind, shape):
         if not expected:
             continue
         batch, indices = replay.sample(40)
-        batch = type(batch)(*(x.numpy() for x in batch))
+        batch = type(batch)(*(x if x is None else x.numpy() for x in batch))
         for column, (row, env) in enumerate(zip(indices.row.tolist(), indices.env.tolist(), strict=True)):
             check(batch, column, expected[row, env], env, shape, n=2)
 
@@ -137,7 +137,7 @@ def test_n_steps_end_with_the_sequence(n):
     expected = whole(world, replay, shape, 60)
     batch, indices = replay.sample(60)
     for column, (row, env) in enumerate(zip(indices.row.tolist(), indices.env.tolist(), strict=True)):
-        check(type(batch)(*(x.numpy() for x in batch)), column, expected[row, env], env, shape, n)
+        check(type(batch)(*(x if x is None else x.numpy() for x in batch)), column, expected[row, env], env, shape, n)
     assert int(batch.next_position.max()) == 6
 
 

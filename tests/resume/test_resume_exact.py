@@ -127,6 +127,20 @@ CASES = {
         },
     ),
     "boltzmann": ("catch", {"exploration.name": "boltzmann"}),
+    "an ensemble with masks, followed a member at a time": (
+        "CartPole-v1",
+        {
+            "head.members": 3,
+            "agent.bootstrap_probability": 0.5,
+            "exploration.name": "bootstrapped",
+            "replay.name": "prioritized",
+            "env.num_envs": 2,
+        },
+    ),
+    "r2d2, an ensemble with masks": (
+        "CartPole-v1",
+        R2D2 | {"head.members": 2, "agent.bootstrap_probability": 0.5, "exploration.name": "bootstrapped"},
+    ),
     "r2d2, CartPole, 2 environments": ("CartPole-v1", R2D2 | {"head.name": "mse", "head.transform": "hyperbolic"}),
     "r2d2, action masks": (f"{WORLDS}:Masked", R2D2 | {"exploration.name": "apex"}),
     "r2d2, iqn, noisy, stacked pictures": (
@@ -161,6 +175,10 @@ PQN = {
     ("catch", {"output_layer.name": "noisy", "exploration.epsilon_start": 0.2}),
     ("CartPole-v1", {"env.max_steps": 9, "agent.normalize_obs": True, "agent.normalize_reward": True}),
     (f"{WORLDS}:Masked", {"head.name": "iqn"}),
+    (
+        "CartPole-v1",
+        {"env.max_steps": 9, "head.members": 3, "agent.bootstrap_probability": 0.5, "exploration.name": "bootstrapped"},
+    ),
 ])  # fmt: skip
 def test_pqn(env, overrides, without_replay, train_in_pieces, assert_same_run, assert_same_course, tmp_path):
     """Stopped in the middle of a rollout, and where one has just been learned from."""
