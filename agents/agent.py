@@ -15,7 +15,7 @@ from agents.components import KINDS, AgentConfig
 from agents.learning.learner import Learner, Update
 from agents.learning.targets import TargetRule
 from agents.learning.value_bias import ValueBias
-from agents.networks.qnetwork import EnvSpec, make_network
+from agents.networks.qnetwork import EnvSpec, QNetwork, make_network
 from agents.normalization import RewardScale
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
@@ -65,6 +65,11 @@ class Agent(ABC):
         self.last_update: Update | None = None
         self.shown: dict[str, Any] = {}  # of the last update before a checkpoint, until there is another one
 
+    @property
+    def actor(self) -> QNetwork:
+        """The network that acts, in training and after it: what is kept as the policy."""
+        return self.online
+
     @abstractmethod
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Keep a decision of every environment to learn from; `reward` [N] is what is learned from."""
@@ -108,7 +113,7 @@ class Agent(ABC):
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"), torch.inference_mode():
-            noise = self.online.head.noise(self.generator)
+            noise = self.actor.head.noise(self.generator)
             q_values = self.predict(torch.from_numpy(obs).to(self.device), noise).mean().cpu().numpy()
             if mask is not None:
                 q_values = np.where(mask, q_values, -np.inf)
@@ -116,8 +121,8 @@ class Agent(ABC):
             return self.exploration.choose(q_values, self.step, mask)
 
     def predict(self, obs: Tensor, draws: Draws) -> ActionValues:
-        """What the online network says [N, A] of the observations [N, *shape] that are acted on."""
-        return self.online(obs, draws)
+        """What the network that acts says [N, A] of the observations [N, *shape] that are acted on."""
+        return self.actor(obs, draws)
 
     def observe(self, t: Transition) -> None:
         """Take one decision of every environment in."""

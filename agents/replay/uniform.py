@@ -40,7 +40,8 @@ class UniformReplay:
             the oldest that lack a frame of their stack, cannot be sampled.
         obs_shape, obs_dtype: of one observation.
         num_actions: given where the environment says which actions are legal, to keep those masks.
-        n_step, gamma: rewards are summed over up to n_step steps, and the discount is gamma**(steps realised).
+        n_step, gamma: rewards are summed over up to n_step steps, and the discount is gamma**(steps realised);
+            `set_returns` changes both, up to this n_step.
         share_frames: try to keep one frame a step of observations [S, ...] that are stacks.
         map_dir: a directory for a file that holds the observations, of a replay on the CPU that shall not take memory.
         seed: of the sampling generator.
@@ -88,12 +89,24 @@ class UniformReplay:
             torch.ones(T, num_envs, num_actions, dtype=torch.bool, device=device) if num_actions else None
             for _ in range(2)
         )
-        self.gammas = gamma ** torch.arange(n_step + 1, dtype=torch.float64, device=device)
-        self.steps_ahead = torch.arange(n_step, device=device)
+        self.set_returns(n_step, gamma)
         self.generator = torch.Generator().manual_seed(seed)
         self.rows = 0  # absolute number of the next row
         self.age = np.zeros(num_envs, np.int32)
         self.amended: dict[int, dict[str, Tensor]] = {}  # rows that `cut` changed after a segment may have had them
+
+    def set_returns(self, n_step: int, gamma: float) -> None:
+        """From now on rewards are summed over up to `n_step` steps, with `gamma`.
+
+        Which transitions can be sampled stays as it was made: those that have the largest n before them.
+
+        Raises:
+            ValueError: where that is not enough for `n_step`.
+        """
+        if not 1 <= n_step <= self.n_step:
+            raise ValueError(f"n_step is {n_step}, wanted 1 to {self.n_step}, which this replay was made for")
+        self.gammas = gamma ** torch.arange(n_step + 1, dtype=torch.float64, device=self.device)
+        self.steps_ahead = torch.arange(n_step, device=self.device)
 
     def __len__(self) -> int:
         """How many transitions can be sampled."""

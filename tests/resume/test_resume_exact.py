@@ -126,6 +126,20 @@ CASES = {
             "agent.weight_decay": 0.1,
         },
     ),
+    "resets, annealing, the target network acts": (
+        "CartPole-v1",
+        {
+            "head.name": "iqn",
+            "output_layer.name": "noisy",
+            "replay.name": "prioritized",
+            "resets": {"every_updates": 50, "shrink": 0.7},  # the first is made at the first interruption
+            "annealing": {"n_step_start": 6, "gamma_start": 0.9, "over_updates": 30},
+            "agent.target_tau": 0.1,
+            "agent.target_every_updates": 1,
+            "agent.acting_network": "target",
+            "agent.normalize_obs": True,
+        },
+    ),
     "boltzmann": ("catch", {"exploration.name": "boltzmann"}),
     "r2d2, CartPole, 2 environments": ("CartPole-v1", R2D2 | {"head.name": "mse", "head.transform": "hyperbolic"}),
     "r2d2, iqn, noisy, stacked pictures": (
