@@ -13,13 +13,14 @@ from torch import Tensor
 
 from agents.components import KINDS, AgentConfig
 from agents.learning.learner import Learner, Update
+from agents.learning.regularizers import Regularizer, TrainedRegularizer
 from agents.learning.targets import TargetRule
 from agents.learning.value_bias import ValueBias
 from agents.networks.qnetwork import EnvSpec, QNetwork, make_network
 from agents.normalization import RewardScale
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
-from agents.seeding import child_seed
+from agents.seeding import child_seed, seeded
 from value_heads import ActionValues, Atoms, Draws
 
 if TYPE_CHECKING:
@@ -37,6 +38,21 @@ class Transition(NamedTuple):
     next_obs: np.ndarray
     next_mask: np.ndarray | None  # [N, A], legal in next_obs
     mask: np.ndarray | None  # [N, A], legal in obs
+
+
+def make_regularizers(
+    config: "RunConfig", network: QNetwork, spec: EnvSpec, part: str = "weights of regularizers"
+) -> dict[str, Regularizer]:
+    """Those of the configuration by name, on the device of `network`; their weights as in `make_network`."""
+    regularizers: dict[str, Regularizer] = {
+        name: KINDS["regularizer"].find(name)(**settings.options()) for name, settings in config.regularizers.items()
+    }
+    with seeded(child_seed(config.seed, part)):
+        for regularizer in regularizers.values():
+            if isinstance(regularizer, TrainedRegularizer):
+                regularizer.build(network, spec)
+                regularizer.to(next(network.parameters()).device)
+    return regularizers
 
 
 class Agent(ABC):
@@ -92,10 +108,7 @@ class Agent(ABC):
         return Learner(
             self.online,
             target_rule,
-            regularizers={
-                name: KINDS["regularizer"].find(name)(**settings.options())
-                for name, settings in self.config.regularizers.items()
-            },
+            regularizers=make_regularizers(self.config, self.online, self.spec),
             optimizer=agent.optimizer,
             weight_decay=agent.weight_decay,
             lr=agent.lr,

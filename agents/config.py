@@ -83,6 +83,13 @@ class EvaluationConfig(Table):
     max_steps: int = Field(default=30_000, ge=1, description="an episode longer than this is cut, and said to be")
 
 
+class AugmentationConfig(Table):
+    """How images are changed before they are learned from, see `agents.learning.augmentation`."""
+
+    shift_pixels: int = Field(default=4, ge=0, description="the largest random shift, in every direction")
+    intensity: float = Field(default=0.05, ge=0, description="deviation of a random factor of brightness")
+
+
 class ResetsConfig(Table):
     """Shrink-and-perturb resets of the networks, see `agents.resets`; without this table there are none."""
 
@@ -124,6 +131,7 @@ class RunConfig(Table):
     regularizers: Annotated[dict[str, SerializeAsAny[RegularizerConfig]], BeforeValidator(parse_regularizers)] = {}
     exploration: Annotated[SerializeAsAny[ExplorationConfig], parse_component("exploration")] = chosen("epsilon_greedy")
     replay: Annotated[SerializeAsAny[ReplayConfig], parse_component("replay")] = chosen("uniform")
+    augmentation: AugmentationConfig | None = None
     resets: ResetsConfig | None = None
     annealing: AnnealingConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()

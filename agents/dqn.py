@@ -12,6 +12,7 @@ from pydantic import Field
 from agents.agent import Agent, Transition
 from agents.annealing import Annealing
 from agents.components import KINDS, AgentConfig, ReplayConfig
+from agents.learning.augmentation import Augmentation
 from agents.learning.learner import TDLoss
 from agents.networks.qnetwork import EnvSpec, QNetwork
 from agents.replay.observations import is_stack
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class DQNConfig(AgentConfig):
-    tables = ("target_rule", "regularizers", "exploration", "replay", "resets", "annealing")
+    tables = ("target_rule", "regularizers", "exploration", "replay", "augmentation", "resets", "annealing")
     n_step: int = Field(default=1, ge=1, description="rewards summed before bootstrapping")
     batch_size: int = Field(default=128, ge=1)
     replay_ratio: float = Field(default=0.25, gt=0, description="optimiser updates per environment step")
@@ -57,6 +58,7 @@ class DQN(Agent):
             td_loss=self.td_loss,
             target_every_updates=agent.target_every_updates,
             target_tau=agent.target_tau,
+            augmentation=config.augmentation and Augmentation(spec.obs_shape, **config.augmentation.model_dump()),
         )
         self.replay = self.make_replay()
         self.annealing = config.annealing and Annealing(agent.n_step, agent.gamma, **config.annealing.model_dump())
@@ -69,7 +71,12 @@ class DQN(Agent):
     def make_replay(self) -> UniformReplay:
         """The replay of the configuration, empty."""
         annealing, n_step = self.config.annealing, self.settings.n_step
-        return make_replay(self.config, self.spec, n_step=max(n_step, annealing.n_step_start if annealing else 1))
+        return make_replay(
+            self.config,
+            self.spec,
+            n_step=max(n_step, annealing.n_step_start if annealing else 1),
+            future_steps=self.learner.td_loss.future_steps(),
+        )
 
     def kept(self) -> UniformReplay:
         return self.replay
@@ -101,7 +108,7 @@ class DQN(Agent):
 
     def first_update_after(self) -> int:
         """Environment steps before the first update: as configured, and until replay has a whole transition."""
-        return max(self.settings.learn_after_steps, (self.replay.n_step + 1) * self.num_envs)
+        return max(self.settings.learn_after_steps, (self.replay.horizon + 1) * self.num_envs)
 
     def updates_due(self) -> int:
         """How many updates the steps so far have earned, less those made."""

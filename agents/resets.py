@@ -5,10 +5,10 @@ Replay is kept, so that what is forgotten is learned again soon.
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
+from agents.agent import make_regularizers
 from agents.learning.learner import Learner
+from agents.learning.regularizers import TrainedRegularizer
+from agents.networks.base import shrink_and_perturb
 from agents.networks.qnetwork import EnvSpec, make_network
 
 if TYPE_CHECKING:
@@ -50,17 +50,15 @@ class Resets:
             self.reset()
 
     def reset(self) -> None:
-        """New weights for both networks, and a new beginning for the optimiser."""
-        for name, network in {"online": self.learner.online, "target": self.learner.target}.items():
-            fresh = make_network(self.config, self.spec, f"weights of reset {self.count()}: {name}")
-            fresh = fresh.to(self.learner.device)
+        """New weights for the networks and what is trained beside them, and a new beginning for the optimiser."""
+        learner, number = self.learner, self.count()
+        for name, network in {"online": learner.online, "target": learner.target}.items():
+            fresh = make_network(self.config, self.spec, f"weights of reset {number}: {name}").to(learner.device)
             shrink_and_perturb(network.torso, fresh.torso, self.shrink)
             network.head.load_state_dict(fresh.head.state_dict())
-        self.learner.optimizer.state.clear()
-
-
-@torch.no_grad()
-def shrink_and_perturb(module: nn.Module, fresh: nn.Module, shrink: float) -> None:
-    """theta <- shrink theta + (1 - shrink) theta_fresh for all parameters of `module`; buffers stay."""
-    for old, new in zip(module.parameters(), fresh.parameters(), strict=True):
-        old.mul_(shrink).add_(new, alpha=1 - shrink)
+        part = f"weights of reset {number}: regularizers"
+        regularizers = make_regularizers(self.config, learner.online, self.spec, part)
+        for name, regularizer in learner.td_loss.regularizers.items():
+            if isinstance(regularizer, TrainedRegularizer):
+                regularizer.reset(regularizers[name], self.shrink)
+        learner.optimizer.state.clear()

@@ -1,6 +1,7 @@
 """What a learner is given.
 
-Dimensions: B batch, A actions; of sequences T steps that are trained, after L steps that are not (burn-in).
+Dimensions: B batch, A actions, K steps of the future; of sequences T steps that are trained, after L steps that are
+not (burn-in).
 """
 
 from typing import NamedTuple
@@ -21,6 +22,9 @@ class Batch(NamedTuple):
     next_action: Tensor | None = None  # [B], int64; -1 where the episode was cut off and none was taken
     next_mask: Tensor | None = None  # [B, A], bool: legal actions in next_obs
     mask: Tensor | None = None  # [B, A], bool: legal actions in obs
+    future_obs: Tensor | None = None  # [B, K, *shape]: after 1 .. K steps, for who predicts them
+    future_action: Tensor | None = None  # [B, K], int64: before each of them, so the first is `action`
+    future_mask: Tensor | None = None  # [B, K], bool: no value or episode ended before it; elsewhere it is anything
 
     @property
     def size(self) -> int:

@@ -36,12 +36,13 @@ class UniformReplay:
     """The last `capacity_steps` transitions, each equally likely to be sampled.
 
     Args:
-        capacity_steps: transitions kept, over all environments (rounded up to whole rows). The newest n_step rows, and
-            the oldest that lack a frame of their stack, cannot be sampled.
+        capacity_steps: transitions kept, over all environments (rounded up to whole rows). The newest n_step rows (or
+            future_steps), and the oldest that lack a frame of their stack, cannot be sampled.
         obs_shape, obs_dtype: of one observation.
         num_actions: given where the environment says which actions are legal, to keep those masks.
         n_step, gamma: rewards are summed over up to n_step steps, and the discount is gamma**(steps realised);
             `set_returns` changes both, up to this n_step.
+        future_steps: how many steps after a transition's first are given as its future, for who predicts them.
         share_frames: try to keep one frame a step of observations [S, ...] that are stacks.
         map_dir: a directory for a file that holds the observations, of a replay on the CPU that shall not take memory.
         seed: of the sampling generator.
@@ -63,15 +64,17 @@ class UniformReplay:
         num_actions: int | None = None,
         n_step: int = 1,
         gamma: float = 0.99,
+        future_steps: int = 0,
         share_frames: bool = False,
         device: torch.device | str = "cpu",
         map_dir: str | None = None,
         seed: int = 0,
     ):
         device = torch.device(device)
-        self.device, self.num_envs, self.n_step = device, num_envs, n_step
+        self.device, self.num_envs, self.n_step, self.future_steps = device, num_envs, n_step, future_steps
+        self.horizon = max(n_step, future_steps)  # steps that must be there after a transition's observation
         self.num_rows = T = max(
-            math.ceil(capacity_steps / num_envs), n_step + (obs_shape[0] if share_frames else 1) + 1
+            math.ceil(capacity_steps / num_envs), self.horizon + (obs_shape[0] if share_frames else 1) + 1
         )
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
         beside = 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0) + self.bytes_beside
@@ -98,7 +101,7 @@ class UniformReplay:
     def set_returns(self, n_step: int, gamma: float) -> None:
         """From now on rewards are summed over up to `n_step` steps, with `gamma`.
 
-        Which transitions can be sampled stays as it was made: those that have the largest n before them.
+        Which transitions can be sampled stays as it was: those that have the largest n before them.
 
         Raises:
             ValueError: where that is not enough for `n_step`.
@@ -117,7 +120,7 @@ class UniformReplay:
         """Absolute rows [first, stop) from which a whole transition, with its stack and its successor, is there."""
         first = max(0, self.rows - self.num_rows)
         first += self.observations.stack - 1 if first else 0
-        return max(first, self.observations.first_whole), self.rows - self.n_step
+        return max(first, self.observations.first_whole), self.rows - self.horizon
 
     def add(
         self,
@@ -184,7 +187,20 @@ class UniformReplay:
             next_action=self.action[(last + 1) % self.num_rows, env].masked_fill(ended, -1),
             next_mask=None if self.next_mask is None else self.next_mask[at, env],
             mask=None if self.mask is None else self.mask[row % self.num_rows, env],
+            **(self.future(indices) if self.future_steps else {}),
         )
+
+    def future(self, indices: Indices) -> dict[str, Tensor]:
+        """What came after `indices`: the fields of a batch that begin with `future_`."""
+        rows = indices.row.unsqueeze(-1) + torch.arange(self.future_steps, device=self.device)  # [B, K]
+        envs = indices.env.unsqueeze(-1).expand_as(rows)
+        at = rows % self.num_rows
+        goes_on = ~(self.terminal[at, envs] | self.episode_end[at, envs])
+        return {
+            "future_obs": self.observations.read((rows + 1).flatten(), envs.flatten()).unflatten(0, rows.shape),
+            "future_action": self.action[at, envs],
+            "future_mask": goes_on.long().cumprod(-1).bool(),
+        }
 
     def look_ahead(self, indices: Indices, limit: Tensor | None = None) -> Ahead:
         """The rewards of up to n steps from `indices` on, at most `limit` [B] of them."""

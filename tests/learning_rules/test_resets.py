@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from agents.agent import Transition
+from agents.agent import Transition, make_regularizers
 from agents.config import RunConfig
 from agents.dqn import DQN
+from agents.networks.base import shrink_and_perturb
 from agents.networks.qnetwork import EnvSpec, make_network
-from agents.resets import shrink_and_perturb
 from agents.running.stopwatch import Stopwatch
 
 SPEC = EnvSpec((4,), "float32", 3, has_action_mask=False)
@@ -69,6 +69,22 @@ def test_what_a_reset_makes_of_the_weights(head, output_layer):
         assert agent.resets.updates_since() == agent.updates_since_reset() == 0
         twin.load_state_dict(copy.deepcopy(agent.state_dict()))
         play_on(agent, twin, 5 * number + 4)
+
+
+def test_a_transition_model_is_part_of_the_encoder():
+    """It is shrunk and perturbed, and the predictor begins anew, as projection and head do."""
+    options = {"head": "mse", "output_layer.hidden": 5, "regularizers.self_prediction.steps": 2}
+    agent, twin = make_agent(**options), make_agent(**options, **{"resets.every_updates": 1_000})
+    play(agent, 5)
+    play(twin, 5)
+    new, old = (a.learner.td_loss.regularizers["self_prediction"] for a in (agent, twin))
+    part = "weights of reset 1: regularizers"
+    fresh = make_regularizers(agent.config, agent.online, SPEC, part)["self_prediction"]
+    for p, was, drawn in zip(*(r.transition.parameters() for r in (new, old, fresh)), strict=True):
+        torch.testing.assert_close(p.double(), 0.3 * was.double() + 0.7 * drawn.double(), rtol=1e-5, atol=1e-7)
+    assert all(torch.equal(p, q) for p, q in zip(new.predictor.parameters(), fresh.predictor.parameters(), strict=True))
+    begun = make_regularizers(agent.config, agent.online, SPEC)["self_prediction"]
+    assert not torch.equal(begun.predictor.weight, new.predictor.weight)
 
 
 def play_on(agent, twin, updates):

@@ -140,6 +140,20 @@ CASES = {
             "agent.normalize_obs": True,
         },
     ),
+    "self-prediction, augmentation, resets": (
+        f"{WORLDS}:Pictures",
+        {
+            "env.frame_stack": 3,
+            "torso": {"name": "impala", "renormalize": True},
+            "output_layer": {"name": "dueling", "hidden": 8, "shared_hidden": True},
+            "regularizers.self_prediction.steps": 4,
+            "augmentation.shift_pixels": 2,
+            "resets.every_updates": 15,
+            "annealing.over_updates": 8,
+            "agent.replay_ratio": 0.1,
+            "agent.batch_size": 4,
+        },
+    ),
     "boltzmann": ("catch", {"exploration.name": "boltzmann"}),
     "r2d2, CartPole, 2 environments": ("CartPole-v1", R2D2 | {"head.name": "mse", "head.transform": "hyperbolic"}),
     "r2d2, iqn, noisy, stacked pictures": (
