@@ -14,13 +14,14 @@ from torch import Tensor
 from agents.components import KINDS, AgentConfig
 from agents.exploration import Bootstrapped
 from agents.learning.learner import Learner, Update
+from agents.learning.regularizers import Regularizer, TrainedRegularizer
 from agents.learning.targets import TargetRule
 from agents.learning.value_bias import ValueBias
-from agents.networks.qnetwork import EnvSpec, make_network
+from agents.networks.qnetwork import EnvSpec, QNetwork, make_network
 from agents.normalization import RewardScale
 from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
-from agents.seeding import child_seed
+from agents.seeding import child_seed, seeded
 from agents.tables import ConfigError
 from value_heads import ActionValues, Atoms, Draws
 
@@ -39,6 +40,21 @@ class Transition(NamedTuple):
     next_obs: np.ndarray
     next_mask: np.ndarray | None  # [N, A], legal in next_obs
     mask: np.ndarray | None  # [N, A], legal in obs
+
+
+def make_regularizers(
+    config: "RunConfig", network: QNetwork, spec: EnvSpec, part: str = "weights of regularizers"
+) -> dict[str, Regularizer]:
+    """Those of the configuration by name, on the device of `network`; their weights as in `make_network`."""
+    regularizers: dict[str, Regularizer] = {
+        name: KINDS["regularizer"].find(name)(**settings.options()) for name, settings in config.regularizers.items()
+    }
+    with seeded(child_seed(config.seed, part)):
+        for regularizer in regularizers.values():
+            if isinstance(regularizer, TrainedRegularizer):
+                regularizer.build(network, spec)
+                regularizer.to(next(network.parameters()).device)
+    return regularizers
 
 
 class Agent(ABC):
@@ -81,6 +97,11 @@ class Agent(ABC):
         if self.members == 1 and (share := getattr(self.config.agent, "bootstrap_probability", 1.0)) < 1:
             raise ConfigError(f"agent.bootstrap_probability: {share:g} is for the members of an ensemble: {wanted}")
 
+    @property
+    def actor(self) -> QNetwork:
+        """The network that acts, in training and after it: what is kept as the policy."""
+        return self.online
+
     @abstractmethod
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Keep a decision of every environment to learn from; `reward` [N] is what is learned from."""
@@ -103,10 +124,7 @@ class Agent(ABC):
         return Learner(
             self.online,
             target_rule,
-            regularizers={
-                name: KINDS["regularizer"].find(name)(**settings.options())
-                for name, settings in self.config.regularizers.items()
-            },
+            regularizers=make_regularizers(self.config, self.online, self.spec),
             optimizer=agent.optimizer,
             weight_decay=agent.weight_decay,
             lr=agent.lr,
@@ -124,7 +142,7 @@ class Agent(ABC):
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"), torch.inference_mode():
-            noise = self.online.head.noise(self.generator)
+            noise = self.actor.head.noise(self.generator)
             by_member = self.predict(torch.from_numpy(obs).to(self.device), noise).by_member().cpu().numpy()
             if mask is not None:
                 by_member = np.where(mask, by_member, -np.inf)
@@ -133,8 +151,8 @@ class Agent(ABC):
             return self.exploration.choose(q_values, self.step, mask)
 
     def predict(self, obs: Tensor, draws: Draws) -> ActionValues:
-        """What the online network says [N, A] of the observations [N, *shape] that are acted on."""
-        return self.online(obs, draws)
+        """What the network that acts says [N, A] of the observations [N, *shape] that are acted on."""
+        return self.actor(obs, draws)
 
     def observe(self, t: Transition) -> None:
         """Take one decision of every environment in."""

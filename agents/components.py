@@ -155,7 +155,7 @@ def unused_tables(agent: str) -> set[str]:
         used = KINDS["agent"].find(agent).Config.tables
     except ValueError as error:
         raise ConfigError(f"agent: {error}") from None
-    return {"target_rule", "regularizers", "exploration", "replay"} - set(used)
+    return {"target_rule", "regularizers", "exploration", "replay", "augmentation", "resets", "annealing"} - set(used)
 
 
 def parse_component(key: str) -> BeforeValidator:

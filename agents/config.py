@@ -6,7 +6,7 @@ Counts of environment steps end in _steps, of optimiser updates in _updates.
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
@@ -83,6 +83,28 @@ class EvaluationConfig(Table):
     max_steps: int = Field(default=30_000, ge=1, description="an episode longer than this is cut, and said to be")
 
 
+class AugmentationConfig(Table):
+    """How images are changed before they are learned from, see `agents.learning.augmentation`."""
+
+    shift_pixels: int = Field(default=4, ge=0, description="the largest random shift, in every direction")
+    intensity: float = Field(default=0.05, ge=0, description="deviation of a random factor of brightness")
+
+
+class ResetsConfig(Table):
+    """Shrink-and-perturb resets of the networks, see `agents.resets`; without this table there are none."""
+
+    every_updates: int = Field(default=40_000, ge=1, description="optimiser updates from one reset to the next")
+    shrink: float = Field(default=0.5, ge=0, le=1, description="share of the encoder's old weights in the new ones")
+
+
+class AnnealingConfig(Table):
+    """Where n and gamma begin, at first and after every reset, on their way to `agent.n_step` and `agent.gamma`."""
+
+    n_step_start: int = Field(default=10, ge=1)
+    gamma_start: float = Field(default=0.97, ge=0, lt=1)
+    over_updates: int = Field(default=10_000, ge=1, description="optimiser updates until they are there")
+
+
 class CheckpointConfig(Table):
     every_steps: int = Field(default=10_000, ge=1)
     keep: int = Field(default=2, ge=1, description="how many to keep, besides the best policy")
@@ -109,6 +131,9 @@ class RunConfig(Table):
     regularizers: Annotated[dict[str, SerializeAsAny[RegularizerConfig]], BeforeValidator(parse_regularizers)] = {}
     exploration: Annotated[SerializeAsAny[ExplorationConfig], parse_component("exploration")] = chosen("epsilon_greedy")
     replay: Annotated[SerializeAsAny[ReplayConfig], parse_component("replay")] = chosen("uniform")
+    augmentation: AugmentationConfig | None = None
+    resets: ResetsConfig | None = None
+    annealing: AnnealingConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
@@ -146,7 +171,8 @@ class RunConfig(Table):
 
     def plain(self) -> dict[str, Any]:
         """Nested plain Python, as in config.json."""
-        return self.model_dump(mode="json", exclude=unused_tables(self.agent.name))
+        absent = {key for key, value in self if value is None}
+        return self.model_dump(mode="json", exclude=unused_tables(self.agent.name) | absent)
 
 
 def check_regularizers(tables: Mapping[str, Any], source: str) -> None:
@@ -175,8 +201,9 @@ def table_fields(key: str, table: Mapping[str, Any], source: str) -> Iterable[st
         kind = KINDS["regularizer"]
         return [*names(kind.registry, kind.group), *(name for name in table if ":" in name)]
     if key not in KINDS:
-        model = RunConfig.model_fields[key].annotation
-        return model.model_fields if isinstance(model, type) and issubclass(model, Table) else table
+        annotation = RunConfig.model_fields[key].annotation
+        models = [m for m in (annotation, *get_args(annotation)) if isinstance(m, type) and issubclass(m, Table)]
+        return models[0].model_fields if models else table
     if "name" not in table:
         raise ConfigError(f"{source}: {key}.name is missing")
     if not isinstance(table["name"], str):

@@ -53,7 +53,12 @@ class CQL(Agent):
         )
         self.dataset = dataset.find(agent.dataset)
         self.data = dataset.load(
-            self.dataset, spec, n_step=agent.n_step, gamma=agent.gamma, seed=child_seed(config.seed, "replay")
+            self.dataset,
+            spec,
+            n_step=agent.n_step,
+            gamma=agent.gamma,
+            seed=child_seed(config.seed, "replay"),
+            future_steps=self.learner.td_loss.future_steps(),
         )
         self.scale_rewards()
         self.take_statistics()

@@ -3,19 +3,22 @@
 N environments, A actions.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from agents.agent import Agent, Transition
+from agents.annealing import Annealing
 from agents.components import KINDS, AgentConfig, ReplayConfig
+from agents.learning.augmentation import Augmentation
 from agents.learning.learner import TDLoss
-from agents.networks.qnetwork import EnvSpec
+from agents.networks.qnetwork import EnvSpec, QNetwork
 from agents.replay.observations import is_stack
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.uniform import UniformReplay
+from agents.resets import Resets
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class DQNConfig(AgentConfig):
-    tables = ("target_rule", "regularizers", "exploration", "replay")
+    tables = ("target_rule", "regularizers", "exploration", "replay", "augmentation", "resets", "annealing")
     n_step: int = Field(default=1, ge=1, description="rewards summed before bootstrapping")
     batch_size: int = Field(default=128, ge=1)
     replay_ratio: float = Field(default=0.25, gt=0, description="optimiser updates per environment step")
@@ -32,6 +35,9 @@ class DQNConfig(AgentConfig):
     target_every_updates: int = Field(default=100, ge=1, description="target network follows every so many updates")
     target_tau: float = Field(default=1.0, gt=0, le=1, description="how far it follows; 1 is a copy")
     bootstrap_probability: float = Field(default=1.0, gt=0, le=1, description="that a member learns from a transition")
+    acting_network: Literal["online", "target"] = Field(
+        default="online", description="which network chooses actions, in training and as the policy"
+    )
 
 
 class DQN(Agent):
@@ -53,12 +59,25 @@ class DQN(Agent):
             td_loss=self.td_loss,
             target_every_updates=agent.target_every_updates,
             target_tau=agent.target_tau,
+            augmentation=config.augmentation and Augmentation(spec.obs_shape, **config.augmentation.model_dump()),
         )
         self.replay = self.make_replay()
+        self.annealing = config.annealing and Annealing(agent.n_step, agent.gamma, **config.annealing.model_dump())
+        self.resets = config.resets and Resets(config, spec, self.learner, **config.resets.model_dump())
+
+    @property
+    def actor(self) -> QNetwork:
+        return self.learner.target if self.settings.acting_network == "target" else self.online
 
     def make_replay(self) -> UniformReplay:
         """The replay of the configuration, empty."""
-        return make_replay(self.config, self.spec, n_step=self.settings.n_step)
+        annealing, n_step = self.config.annealing, self.settings.n_step
+        return make_replay(
+            self.config,
+            self.spec,
+            n_step=max(n_step, annealing.n_step_start if annealing else 1),
+            future_steps=self.learner.td_loss.future_steps(),
+        )
 
     def kept(self) -> UniformReplay:
         return self.replay
@@ -81,15 +100,16 @@ class DQN(Agent):
         ratio, steps = self.settings.replay_ratio, self.config.steps
         learned_from = steps - self.num_envs  # while the last steps are made
         updates = int(max(0, learned_from - self.first_update_after()) * ratio)
+        resets = f", {updates // self.config.resets.every_updates} resets" if self.config.resets else ""
         idle = f"\nwarning: no update before step {self.first_update_after():,}: nothing is learned"
         return (
             f"1 update of {batch} per {1 / ratio:g} steps = {updates:,}; each step is learned from "
-            f"{at_most}{updates * batch_steps / steps:.3g} times{'' if updates else idle}"
+            f"{at_most}{updates * batch_steps / steps:.3g} times{resets}{'' if updates else idle}"
         )
 
     def first_update_after(self) -> int:
         """Environment steps before the first update: as configured, and until replay has a whole transition."""
-        return max(self.settings.learn_after_steps, (self.settings.n_step + 1) * self.num_envs)
+        return max(self.settings.learn_after_steps, (self.replay.horizon + 1) * self.num_envs)
 
     def updates_due(self) -> int:
         """How many updates the steps so far have earned, less those made."""
@@ -99,6 +119,8 @@ class DQN(Agent):
     def update(self) -> None:
         """Sample and learn once."""
         with self.stopwatch("sample"):
+            if self.annealing is not None:
+                self.replay.set_returns(*self.annealing.at(self.updates_since_reset()))
             batch, indices = self.replay.sample(self.settings.batch_size)
             if self.reward_scale is not None:
                 batch = batch._replace(reward=batch.reward * self.reward_factor())
@@ -108,9 +130,21 @@ class DQN(Agent):
             self.last_update = update = self.learner.update(batch)
             if isinstance(self.replay, PrioritizedReplay):
                 self.replay.update_priorities(indices, update.prediction.error(update.goal), update.losses)
+            if self.resets is not None:
+                self.resets.after_update()
+
+    def updates_since_reset(self) -> int:
+        """How many updates were made since the last reset, or in all where there was none."""
+        return self.learner.num_updates if self.resets is None else self.resets.updates_since()
 
     def metrics(self) -> dict[str, float]:
-        return {**super().metrics(), "replay/size": float(len(self.replay)), **self.replay.metrics()}
+        scalars = {**super().metrics(), "replay/size": float(len(self.replay)), **self.replay.metrics()}
+        if self.resets is not None:
+            scalars["replay/resets"] = float(self.resets.count())
+        if self.annealing is not None:
+            n_step, gamma = self.annealing.at(self.updates_since_reset())
+            scalars |= {"replay/n_step": float(n_step), "replay/gamma": gamma}
+        return scalars
 
     def cut(self, env: int, obs: np.ndarray) -> None:
         super().cut(env, obs)

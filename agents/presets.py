@@ -39,7 +39,7 @@ def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     A new name of a component drops the options of the old one, but for those that all of its kind have in common. A
     new environment drops all but num_envs: a range of returns belongs to its environment. Atari games have their
     protocol and their clipped rewards in common, so one takes the place of another and all stays. A new agent drops
-    the tables that it has no use for.
+    the tables that it has no use for. None in place of a table of `regularizers` takes it away.
     """
     data = {k: named(k, copy.deepcopy(v)) if k in KINDS else copy.deepcopy(v) for k, v in data.items()}
     overrides = {f"{k}.name" if k in KINDS and isinstance(v, str) else k: v for k, v in overrides.items()}
@@ -60,6 +60,8 @@ def override(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
             for table in unused_tables(overrides[dotted]):
                 data.pop(table, None)
         at[key] = overrides[dotted]
+        if tables == ["regularizers"] and at[key] is None:
+            del at[key]
     return data
 
 

@@ -48,7 +48,8 @@ class R2D2(DQN):
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
         super().__init__(config, spec, stopwatch)
-        self.memory = Memory(self.online, self.num_envs)
+        assert isinstance(self.actor, RecurrentQNetwork)
+        self.memory = Memory(self.actor, self.num_envs)
 
     def make_replay(self) -> SequenceReplay:
         """The replay of the configuration, empty.

@@ -159,6 +159,13 @@ class Output(nn.Module, ABC):
         """Random numbers for one forward pass; a batch shares them."""
         return {}
 
+    def project(self, features: Tensor) -> Tensor:
+        """Features [..., F] -> what the first layer makes of them before its ReLU, without noise: [..., P].
+
+        Self-predictions are compared there. Without a hidden layer they are the features themselves.
+        """
+        return features
+
 
 OutputLayer = Callable[[int, int, int], Output]
 """What builds them: (in_features, num_actions, num_outputs) -> Output."""
@@ -213,6 +220,9 @@ class LinearOutput(Output):
             features = self.hidden(features)
             features = torch.relu(features if self.norm is None else self.norm(features))
         return self.last(features).unflatten(-1, self.shape)
+
+    def project(self, features: Tensor) -> Tensor:
+        return features if self.hidden is None else self.hidden(features)
 
     @torch.no_grad()
     def init_bias(self, outputs: Tensor) -> None:

@@ -1,7 +1,7 @@
 """What a learner is given.
 
-Dimensions: B batch, A actions, M members of an ensemble; of sequences T steps that are trained, after L steps that are
-not (burn-in).
+Dimensions: B batch, A actions, M members of an ensemble, K steps of the future; of sequences T steps that are trained,
+after L steps that are not (burn-in).
 """
 
 from typing import NamedTuple
@@ -23,6 +23,9 @@ class Batch(NamedTuple):
     next_mask: Tensor | None = None  # [B, A], bool: legal actions in next_obs
     mask: Tensor | None = None  # [B, A], bool: legal actions in obs
     bootstrap_mask: Tensor | None = None  # [B, M], bool: members that learn from it; without, all do
+    future_obs: Tensor | None = None  # [B, K, *shape]: after 1 .. K steps, for who predicts them
+    future_action: Tensor | None = None  # [B, K], int64: before each of them, so the first is `action`
+    future_mask: Tensor | None = None  # [B, K], bool: no value or episode ended before it; elsewhere it is anything
 
     @property
     def size(self) -> int:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from agents.learning.augmentation import Augmentation
 from agents.learning.batch import Batch, SequenceBatch
 from agents.learning.ensembles import compare_members
-from agents.learning.regularizers import Context, Regularizer
+from agents.learning.regularizers import Context, Regularizer, TrainedRegularizer
 from agents.learning.targets import TargetRule
 from agents.networks.qnetwork import Network, QNetwork
 from value_heads import ActionValues, Atoms, Draws
@@ -43,6 +44,7 @@ class TDLoss(nn.Module):
         super().__init__()
         self.online, self.target, self.target_rule = online, target, target_rule
         self.regularizers = dict(regularizers or {})
+        self.trained = nn.ModuleList(r for r in self.regularizers.values() if isinstance(r, TrainedRegularizer))
 
     def forward(self, batch: Any, draws: Draws | None = None, target_draws: Draws | None = None) -> Update:
         return self.compare(self.online, self.target, batch, draws, target_draws)
@@ -62,7 +64,7 @@ class TDLoss(nn.Module):
         if losses.shape != batch.weight.shape:
             raise ValueError(f"losses {tuple(losses.shape)} do not match weights {tuple(batch.weight.shape)}")
         td_loss = (batch.weight * losses).mean()
-        context = Context(batch, features, self.next_features(online, batch), values, prediction, goal, online)
+        context = Context(batch, features, self.next_features(online, batch), values, prediction, goal, online, target)
         extra = {name: regularizer(context) for name, regularizer in self.regularizers.items()}
         terms = {name: term.detach() for name, term in {"td_loss": td_loss, **extra}.items()}
         td_error = (goal.mean() - prediction.mean()).detach()
@@ -73,6 +75,10 @@ class TDLoss(nn.Module):
         """The online torso's output for next_obs, where a regulariser wants it: it costs a forward and a backward."""
         wanted = any(regularizer.wants_next_features for regularizer in self.regularizers.values())
         return online.features(batch.next_obs) if wanted else None
+
+    def future_steps(self) -> int:
+        """How many steps of the future a batch must have."""
+        return max((regularizer.future_steps for regularizer in self.regularizers.values()), default=0)
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -94,7 +100,8 @@ class Learner:
         max_grad_norm: the gradient's norm is clipped to this, if given.
         target_every_updates, target_tau: every so many updates, target += tau (online - target); tau = 1 copies.
             Without the first there is no target network: the online network is its own.
-        seed: of the generator of the random numbers of heads and output layers.
+        augmentation: what is done to observations before they are learned from.
+        seed: of the generator of the random numbers of heads, output layers and augmentation.
     """
 
     def __init__(
@@ -111,6 +118,7 @@ class Learner:
         max_grad_norm: float | None,
         target_every_updates: int | None = None,
         target_tau: float = 1.0,
+        augmentation: Augmentation | None = None,
         seed: int,
     ):
         self.online = self.target = online
@@ -118,18 +126,20 @@ class Learner:
             self.target = copy.deepcopy(online).requires_grad_(False)
             self.target.normalizer = online.normalizer  # both see observations the same way at all times
         self.td_loss = td_loss(self.online, self.target, target_rule, regularizers)
-        self.optimizer = OPTIMIZERS[optimizer](online.parameters(), lr=lr, eps=adam_eps, weight_decay=weight_decay)
-        self.max_grad_norm, self.target_tau = max_grad_norm, target_tau
+        self.parameters = [*online.parameters(), *self.td_loss.trained.parameters()]
+        self.optimizer = OPTIMIZERS[optimizer](self.parameters, lr=lr, eps=adam_eps, weight_decay=weight_decay)
+        self.max_grad_norm, self.target_tau, self.augmentation = max_grad_norm, target_tau, augmentation
         self.target_every_updates = target_every_updates
         self.device = next(online.parameters()).device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.num_updates = 0
-        self.parameters = list(online.parameters())
         self.norm_before_clipping: Tensor | None = None
 
     def update(self, batch: Batch | SequenceBatch) -> Update:
         """One optimiser step, without a host synchronisation."""
         size = batch.size
+        if self.augmentation is not None:
+            batch = self.augmentation(batch, self.generator)
         self.online.torso.before_update()
         draws = self.online.head.draw(size, self.generator, bootstrap=False) or None
         target_draws = self.target_draws(size)
@@ -153,7 +163,7 @@ class Learner:
     @torch.no_grad()
     def sync_target(self) -> None:
         """target += tau (online - target) for parameters; buffers are copied."""
-        for to, source in zip(self.target.parameters(), self.parameters, strict=True):
+        for to, source in zip(self.target.parameters(), self.online.parameters(), strict=True):
             to.lerp_(source, self.target_tau)
         for to, source in zip(self.target.buffers(), self.online.buffers(), strict=True):
             to.copy_(source)
@@ -181,7 +191,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "num_updates": self.num_updates,
-        }
+        } | ({"regularizers": self.td_loss.trained.state_dict()} if len(self.td_loss.trained) else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.online.load_state_dict(state["online"])
@@ -189,3 +199,5 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.num_updates = state["num_updates"]
+        if len(self.td_loss.trained):
+            self.td_loss.trained.load_state_dict(state["regularizers"])

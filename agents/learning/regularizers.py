@@ -1,16 +1,19 @@
 """Regularisers: what is added to the TD loss. Options are the keyword-only parameters of a class.
 
-Dimensions: B batch, A actions, F features, K atoms.
+Dimensions: B batch, A actions, F features, K atoms; of self-prediction K steps, P outputs of the projection.
 """
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from agents.learning.batch import Batch
-from agents.networks.qnetwork import Network
+from agents.networks.base import renormalized, shrink_and_perturb
+from agents.networks.qnetwork import EnvSpec, Network, QNetwork
+from agents.networks.transition import TransitionModel
 from value_heads import ActionValues, Atoms
 
 
@@ -24,16 +27,33 @@ class Context(NamedTuple):
     prediction: ActionValues  # [B], of the actions taken
     goal: Atoms  # [B, K]
     online: Network
+    target: Network
 
 
 class Regularizer(ABC):
-    """A term of the loss. Importance weights correct the TD loss alone: a term is the plain mean over the batch."""
+    """A term of the loss: the plain mean over the batch, as importance weights correct the TD loss alone.
+
+    `SelfPrediction` is the exception, with its source.
+    """
 
     wants_next_features = False
+    future_steps = 0  # how many steps after a transition's first it wants to see
 
     @abstractmethod
     def __call__(self, context: Context) -> Tensor:
         """The term as it is added: a scalar, with its coefficient."""
+
+
+class TrainedRegularizer(nn.Module, Regularizer):
+    """A term with weights of its own: the learner's optimiser trains them, and they are part of its state."""
+
+    @abstractmethod
+    def build(self, network: QNetwork, spec: EnvSpec) -> None:
+        """Make the weights for features and actions of `network`."""
+
+    @abstractmethod
+    def reset(self, fresh: Regularizer, shrink: float) -> None:
+        """Take new weights from one that was just built, as `agents.resets` does with the networks."""
 
 
 class CQL(Regularizer):
@@ -84,10 +104,68 @@ class DR3(Regularizer):
         return self.coefficient * (context.features * context.next_features).sum(-1).abs().mean()
 
 
+class SelfPrediction(TrainedRegularizer):
+    """Self-predictive representations: what the features will be, as the target network will see them (SPR).
+
+    weight * mean_b w_b 1/K sum_k real_bk (2 - 2 cos(p_bk, q_bk)), with w importance weights, where for k = 1 .. K
+        z_0 = N(phi(s_t)),  z_k = N(h(z_k-1, a_t+k-1)),  p_k = predictor(projection(z_k)),
+        q_k = projection'(N(phi'(s_t+k))) without gradient.
+    N brings features to [0, 1] (`renormalized`), phi is the torso, h the transition model, the projection the first
+    layer of the output layer without ReLU and noise, and a prime is the target network. `real` ends with the value or
+    the episode: no step is predicted beyond. Any value head may be beside it.
+
+    Source: Schwarzer et al. 2021 (SPR), s. 2.2 and appendix; weight, w and the plain projection as in the code of
+    Schwarzer et al. 2023 (BBF), which also leaves out the last observation before an end. In the first, targets are
+    those of the online network; there as here, they are augmented where `[augmentation]` says so.
+
+    Args:
+        weight: of the term.
+        steps: K.
+    """
+
+    transition: TransitionModel
+    predictor: nn.Linear
+
+    def __init__(self, *, weight: float = 5.0, steps: int = 5):
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        self.weight, self.future_steps = check_weight("weight", weight), steps
+
+    def build(self, network: QNetwork, spec: EnvSpec) -> None:
+        self.transition = TransitionModel(network.torso, spec.num_actions)
+        features = next(network.parameters()).new_zeros(1, network.torso.out_features)
+        width = network.head.output.project(features).shape[-1]
+        self.predictor = nn.Linear(width, width)
+
+    def reset(self, fresh: Regularizer, shrink: float) -> None:
+        """Shrink and perturb the transition model, and begin the predictor anew."""
+        assert isinstance(fresh, SelfPrediction)
+        shrink_and_perturb(self.transition, fresh.transition, shrink)
+        self.predictor.load_state_dict(fresh.predictor.state_dict())
+
+    def forward(self, context: Context) -> Tensor:
+        batch, latent = context.batch, renormalized(context.features)
+        assert batch.future_obs is not None
+        assert batch.future_action is not None
+        assert batch.future_mask is not None
+        with torch.no_grad():
+            features = context.target.features(batch.future_obs.flatten(0, 1))
+            goals = context.target.head.output.project(renormalized(features))  # [B * K, P]
+        predictions = []
+        for action in batch.future_action.unbind(1):
+            latent = self.transition(latent, action)
+            predictions.append(self.predictor(context.online.head.output.project(latent)))
+        predicted = torch.stack(predictions, 1)  # [B, K, P]
+        cosine = functional.cosine_similarity(predicted, goals.view_as(predicted), dim=-1)
+        losses = ((2 - 2 * cosine) * batch.future_mask).mean(-1)  # [B]
+        return self.weight * (batch.weight * losses).mean()
+
+
 def check_weight(name: str, weight: float) -> float:
     if weight < 0:
         raise ValueError(f"{name} must not be negative, got {weight}")
     return weight
 
 
-REGULARIZERS: dict[str, type[Regularizer]] = {"cql": CQL, "dr3": DR3}
+REGULARIZERS: dict[str, type[Regularizer]] = {"cql": CQL, "dr3": DR3, "self_prediction": SelfPrediction}

@@ -29,13 +29,15 @@ class ImageTorso(Torso):
     """
 
     map_shape: tuple[int, int, int]
+    renormalize = False  # whether features are brought to [0, 1]
 
     @abstractmethod
     def encode(self, obs: Tensor) -> Tensor:
         """Float images [B, C, H, W] -> maps [B, C', H', W']."""
 
     def forward(self, obs: Tensor) -> Tensor:
-        return self.encode(obs.contiguous(memory_format=torch.channels_last)).flatten(1)
+        features = self.encode(obs.contiguous(memory_format=torch.channels_last)).flatten(1)
+        return renormalized(features) if self.renormalize else features
 
     @torch.no_grad()
     def measure(self, obs_shape: Sequence[int]) -> None:
@@ -44,6 +46,25 @@ class ImageTorso(Torso):
         _, channels, height, width = self.encode(torch.zeros(1, *obs_shape)).shape
         self.map_shape = (channels, height, width)
         self.out_features = math.prod(self.map_shape)
+
+
+def renormalized(features: Tensor) -> Tensor:
+    """(x - min x) / (max x - min x + 1e-5) over the features of each row: [B, F] -> [B, F] in [0, 1).
+
+    Source: Schrittwieser et al. 2020 (MuZero), appendix G; Schwarzer et al. 2021 (SPR) and 2023 (BBF).
+    """
+    low, high = features.amin(-1, keepdim=True), features.amax(-1, keepdim=True)
+    return (features - low) / (high - low + 1e-5)
+
+
+@torch.no_grad()
+def shrink_and_perturb(module: nn.Module, fresh: nn.Module, shrink: float) -> None:
+    """theta <- shrink theta + (1 - shrink) theta_fresh for all parameters of `module`; buffers stay.
+
+    Source: Ash & Adams 2020, "On Warm-Starting Neural Network Training".
+    """
+    for old, new in zip(module.parameters(), fresh.parameters(), strict=True):
+        old.mul_(shrink).add_(new, alpha=1 - shrink)
 
 
 class ChannelNorm(nn.LayerNorm):

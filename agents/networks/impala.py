@@ -75,11 +75,20 @@ class ImpalaCNN(ImageTorso):
         spectral_norm: on the convolutions of the residual blocks, not on the first of each stage.
         pool: of the last maps: `none` keeps all of them, `max6` takes maxima to 6x6 and `max8` to 8x8, `average` the
             mean over pixels.
+        renormalize: bring the features of each observation to [0, 1], as in SPR and BBF.
     """
 
     STAGES = (16, 32, 32)
 
-    def __init__(self, obs_shape: Sequence[int], *, width: int = 1, spectral_norm: bool = False, pool: Pool = "none"):
+    def __init__(
+        self,
+        obs_shape: Sequence[int],
+        *,
+        width: int = 1,
+        spectral_norm: bool = False,
+        pool: Pool = "none",
+        renormalize: bool = False,
+    ):
         super().__init__()
         check_image("impala", obs_shape)
         if width < 1:
@@ -97,6 +106,7 @@ class ImpalaCNN(ImageTorso):
                 f"observations {tuple(obs_shape)} are too small for pool {pool!r}, which wants {size}x{size} at least "
                 "so that there are as many pixels to take maxima of; use 'none' or 'average'"
             )
+        self.renormalize = renormalize
         self.measure(obs_shape)
 
     def before_update(self) -> None:

@@ -19,6 +19,7 @@ class NatureCNN(ImageTorso):
         padding: `valid` has none; `same` pads with zeros to ceil(size / stride) outputs, more at the end where odd.
         layer_norm: the encoder of PQN (Gallici et al. 2024): the channels of each pixel are normalised before every
             ReLU, and weights start He-normal with biases of 0.
+        renormalize: bring the features of each observation to [0, 1], as in SPR.
     """
 
     LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # filters, size, stride
@@ -29,6 +30,7 @@ class NatureCNN(ImageTorso):
         *,
         padding: Literal["valid", "same"] = "valid",
         layer_norm: bool = False,
+        renormalize: bool = False,
     ):
         super().__init__()
         check_image("nature", obs_shape)
@@ -51,6 +53,7 @@ class NatureCNN(ImageTorso):
             layers += activated(nn.Conv2d(channels, filters, kernel, stride), layer_norm)
             channels = filters
         self.layers = nn.Sequential(*layers)
+        self.renormalize = renormalize
         self.measure(obs_shape)
 
     def encode(self, obs: Tensor) -> Tensor:

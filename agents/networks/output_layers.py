@@ -87,6 +87,9 @@ class NoisyOutput(Output):
             features = torch.relu(features if self.norm is None else self.norm(features))
         return self.last(features, noise.get("last_noise")).unflatten(-1, self.shape)
 
+    def project(self, features: Tensor) -> Tensor:
+        return features if self.hidden is None else self.hidden(features)
+
     @torch.no_grad()
     def init_bias(self, outputs: Tensor) -> None:
         self.last.bias.copy_(outputs.repeat(self.shape[0]))
@@ -113,27 +116,52 @@ class Dueling(Output):
         advantage = self.advantage(features, of_part("advantage", draws))
         return value + advantage - advantage.mean(-2, keepdim=True)
 
+    def project(self, features: Tensor) -> Tensor:
+        """The first layers of both streams, one after the other."""
+        return torch.cat([self.value.project(features), self.advantage.project(features)], -1)
+
     def init_bias(self, outputs: Tensor) -> None:
         self.value.init_bias(outputs)
         self.advantage.init_bias(torch.zeros_like(outputs))
 
 
 class DuelingOutput(Dueling):
-    """Dueling with two `linear` streams, each with a hidden layer of its own.
+    """Dueling with two `linear` streams, each with a hidden layer of its own, or on one that they share.
 
     Args:
         hidden: width of the hidden layers.
         layer_norm: normalise the hidden layers before their ReLU.
+        shared_hidden: both streams are linear maps of one hidden layer, as in BBF and its relatives.
     """
 
     def __init__(
-        self, in_features: int, num_actions: int, num_outputs: int, *, hidden: int = 512, layer_norm: bool = False
+        self,
+        in_features: int,
+        num_actions: int,
+        num_outputs: int,
+        *,
+        hidden: int = 512,
+        layer_norm: bool = False,
+        shared_hidden: bool = False,
     ):
+        if shared_hidden and not hidden:
+            raise ValueError(f"shared_hidden is for a hidden layer, and hidden is {hidden}: give its width")
+        width, own, norm = (hidden, None, False) if shared_hidden else (in_features, hidden, layer_norm)
         value, advantage = (
-            LinearOutput(in_features, actions, num_outputs, hidden=hidden, layer_norm=layer_norm)
-            for actions in (1, num_actions)
+            LinearOutput(width, actions, num_outputs, hidden=own, layer_norm=norm) for actions in (1, num_actions)
         )
         super().__init__(value, advantage)
+        self.shared = nn.Linear(in_features, hidden) if shared_hidden else None
+        self.norm = hidden_norm(hidden) if shared_hidden and layer_norm else None
+
+    def forward(self, features: Tensor, draws: Draws | None = None) -> Tensor:
+        if self.shared is not None:
+            features = self.shared(features)
+            features = torch.relu(features if self.norm is None else self.norm(features))
+        return super().forward(features, draws)
+
+    def project(self, features: Tensor) -> Tensor:
+        return super().project(features) if self.shared is None else self.shared(features)
 
 
 class NoisyDuelingOutput(Dueling):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS, Torso, default_torso
 from agents.normalization import ObservationNormalizer
-from agents.seeding import child_seed
+from agents.seeding import child_seed, seeded
 from value_heads import ActionValues, Draws, ValueHead, make_head
 from value_heads.registry import resolve
 
@@ -59,8 +59,8 @@ class QNetwork(nn.Module):
         return self.head(self.features(obs), draws)
 
 
-def make_network(config: "RunConfig", spec: EnvSpec) -> QNetwork:
-    """The network that a configuration describes, initialised from the run's seed alone.
+def make_network(config: "RunConfig", spec: EnvSpec, part: str = "weights") -> QNetwork:
+    """The network that a configuration describes, initialised from the run's seed and the name of the part alone.
 
     It has a memory where the agent has an `lstm_size`.
 
@@ -75,8 +75,7 @@ def make_network(config: "RunConfig", spec: EnvSpec) -> QNetwork:
     make_output = resolve(OUTPUT_LAYERS, config.output_layer.name, kind="output layer", group="classyq.output_layers")
     if config.env.support == "auto":
         raise ValueError("env.support is still 'auto': resolve it first (agents.running.support)")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(child_seed(config.seed, "weights"))
+    with seeded(child_seed(config.seed, part)):
         torso = make_torso(spec.obs_shape, **config.torso.model_dump(exclude={"name"}))
         lstm = None if lstm_size is None else make_lstm(torso.out_features, spec.num_actions, lstm_size)
         head = make_head(

@@ -37,13 +37,15 @@ class UniformReplay:
     """The last `capacity_steps` transitions, each equally likely to be sampled.
 
     Args:
-        capacity_steps: transitions kept, over all environments (rounded up to whole rows). The newest n_step rows, and
-            the oldest that lack a frame of their stack, cannot be sampled.
+        capacity_steps: transitions kept, over all environments (rounded up to whole rows). The newest n_step rows (or
+            future_steps), and the oldest that lack a frame of their stack, cannot be sampled.
         obs_shape, obs_dtype: of one observation.
         num_actions: given where the environment says which actions are legal, to keep those masks.
         num_members, bootstrap_probability: where the second is below 1, a mask is drawn for every transition as it is
             added: each member learns from it with that probability, now or never.
-        n_step, gamma: rewards are summed over up to n_step steps, and the discount is gamma**(steps realised).
+        n_step, gamma: rewards are summed over up to n_step steps, and the discount is gamma**(steps realised);
+            `set_returns` changes both, up to this n_step.
+        future_steps: how many steps after a transition's first are given as its future, for who predicts them.
         share_frames: try to keep one frame a step of observations [S, ...] that are stacks.
         map_dir: a directory for a file that holds the observations, of a replay on the CPU that shall not take memory.
         seed: of the sampling generator.
@@ -67,15 +69,17 @@ class UniformReplay:
         bootstrap_probability: float = 1.0,
         n_step: int = 1,
         gamma: float = 0.99,
+        future_steps: int = 0,
         share_frames: bool = False,
         device: torch.device | str = "cpu",
         map_dir: str | None = None,
         seed: int = 0,
     ):
         device = torch.device(device)
-        self.device, self.num_envs, self.n_step = device, num_envs, n_step
+        self.device, self.num_envs, self.n_step, self.future_steps = device, num_envs, n_step, future_steps
+        self.horizon = max(n_step, future_steps)  # steps that must be there after a transition's observation
         self.num_rows = T = max(
-            math.ceil(capacity_steps / num_envs), n_step + (obs_shape[0] if share_frames else 1) + 1
+            math.ceil(capacity_steps / num_envs), self.horizon + (obs_shape[0] if share_frames else 1) + 1
         )
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
         masked = bootstrap_probability < 1
@@ -96,12 +100,24 @@ class UniformReplay:
         )
         self.bootstrap_probability = bootstrap_probability
         self.bootstrap_mask = torch.ones(T, num_envs, num_members, dtype=torch.bool, device=device) if masked else None
-        self.gammas = gamma ** torch.arange(n_step + 1, dtype=torch.float64, device=device)
-        self.steps_ahead = torch.arange(n_step, device=device)
+        self.set_returns(n_step, gamma)
         self.generator = torch.Generator().manual_seed(seed)
         self.rows = 0  # absolute number of the next row
         self.age = np.zeros(num_envs, np.int32)
         self.amended: dict[int, dict[str, Tensor]] = {}  # rows that `cut` changed after a segment may have had them
+
+    def set_returns(self, n_step: int, gamma: float) -> None:
+        """From now on rewards are summed over up to `n_step` steps, with `gamma`.
+
+        Which transitions can be sampled stays as it was: those that have the largest n before them.
+
+        Raises:
+            ValueError: where that is not enough for `n_step`.
+        """
+        if not 1 <= n_step <= self.n_step:
+            raise ValueError(f"n_step is {n_step}, wanted 1 to {self.n_step}, which this replay was made for")
+        self.gammas = gamma ** torch.arange(n_step + 1, dtype=torch.float64, device=self.device)
+        self.steps_ahead = torch.arange(n_step, device=self.device)
 
     def __len__(self) -> int:
         """How many transitions can be sampled."""
@@ -112,7 +128,7 @@ class UniformReplay:
         """Absolute rows [first, stop) from which a whole transition, with its stack and its successor, is there."""
         first = max(0, self.rows - self.num_rows)
         first += self.observations.stack - 1 if first else 0
-        return max(first, self.observations.first_whole), self.rows - self.n_step
+        return max(first, self.observations.first_whole), self.rows - self.horizon
 
     def add(
         self,
@@ -183,7 +199,20 @@ class UniformReplay:
             next_mask=None if self.next_mask is None else self.next_mask[at, env],
             mask=None if self.mask is None else self.mask[row % self.num_rows, env],
             bootstrap_mask=None if self.bootstrap_mask is None else self.bootstrap_mask[row % self.num_rows, env],
+            **(self.future(indices) if self.future_steps else {}),
         )
+
+    def future(self, indices: Indices) -> dict[str, Tensor]:
+        """What came after `indices`: the fields of a batch that begin with `future_`."""
+        rows = indices.row.unsqueeze(-1) + torch.arange(self.future_steps, device=self.device)  # [B, K]
+        envs = indices.env.unsqueeze(-1).expand_as(rows)
+        at = rows % self.num_rows
+        goes_on = ~(self.terminal[at, envs] | self.episode_end[at, envs])
+        return {
+            "future_obs": self.observations.read((rows + 1).flatten(), envs.flatten()).unflatten(0, rows.shape),
+            "future_action": self.action[at, envs],
+            "future_mask": goes_on.long().cumprod(-1).bool(),
+        }
 
     def look_ahead(self, indices: Indices, limit: Tensor | None = None) -> Ahead:
         """The rewards of up to n steps from `indices` on, at most `limit` [B] of them."""

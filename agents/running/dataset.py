@@ -239,12 +239,14 @@ def find(path: Path | str) -> Dataset:
     return Dataset(path, description, zlib.crc32(text))
 
 
-def load(dataset: Dataset, spec: "EnvSpec", *, n_step: int, gamma: float, seed: int) -> FixedReplay:
+def load(
+    dataset: Dataset, spec: "EnvSpec", *, n_step: int, gamma: float, seed: int, future_steps: int = 0
+) -> FixedReplay:
     """A data set in memory, to be sampled from.
 
     Args:
         spec: of the environment that is learned for, which must be like the one that was recorded.
-        n_step, gamma, seed: as of `UniformReplay`.
+        n_step, gamma, seed, future_steps: as of `UniformReplay`.
 
     Raises:
         ConfigError: where the data are damaged, of another kind of environment, or more than fits.
@@ -263,6 +265,7 @@ def load(dataset: Dataset, spec: "EnvSpec", *, n_step: int, gamma: float, seed: 
             num_actions=spec.num_actions if spec.has_action_mask else None,
             n_step=n_step,
             gamma=gamma,
+            future_steps=future_steps,
             share_frames=about.stack > 1,
             seed=seed,
         )

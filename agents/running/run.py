@@ -43,7 +43,7 @@ class Run:
         self.obs = self.venv.reset()
         self.spec = EnvSpec.of(self.venv)
         self.agent = KINDS["agent"].find(config.agent.name)(config, self.spec, self.stopwatch)
-        self.policy = evaluation.Policy(self.agent.online, config, self.spec)
+        self.policy = evaluation.Policy(self.agent.actor, config, self.spec)
         self.statistics = EpisodeStatistics(config.env.num_envs)
         self.checkpointer = checkpoint.Checkpointer(run_dir, config.checkpoint.keep)
         self.step = 0

@@ -74,6 +74,8 @@ def tiny(name, head):
         small["output_layer.hidden"] = 8
     if config.env.support == "auto":
         small["env.support"] = [-10.0, 10.0]
+    if config.annealing is not None:
+        small["annealing.n_step_start"] = 5  # a whole transition earlier
     return config.with_overrides(small)
 
 

@@ -45,6 +45,48 @@ def test_dueling_by_loops(norm):
     np.testing.assert_allclose(layer(features).detach().numpy(), expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("norm", [False, True])
+def test_dueling_on_a_shared_hidden_layer_by_loops(norm):
+    """As in BBF: value and advantage are linear maps of one hidden layer."""
+    torch.manual_seed(0)
+    options = {"hidden": HIDDEN, "layer_norm": norm, "shared_hidden": True}
+    layer = OUTPUT_LAYERS["dueling"](FEATURES, ACTIONS, OUTPUTS, **options)
+    features, w = torch.randn(6, FEATURES), numpy64(layer)
+    expected = np.empty((6, ACTIONS, OUTPUTS))
+    for i, x in enumerate(features.double().numpy()):
+        hidden = w["shared.weight"] @ x + w["shared.bias"]
+        hidden = np.maximum(layer_norm(hidden) if norm else hidden, 0)
+        value = w["value.last.weight"] @ hidden + w["value.last.bias"]
+        advantage = (w["advantage.last.weight"] @ hidden + w["advantage.last.bias"]).reshape(ACTIONS, OUTPUTS)
+        expected[i] = value + advantage - advantage.mean(0)
+    np.testing.assert_allclose(layer(features).detach().numpy(), expected, atol=2e-6)
+    assert len(w) == (8 if norm else 6)
+
+
+@pytest.mark.parametrize(("name", "options", "layers"), [
+    ("linear", {"hidden": HIDDEN}, ["hidden"]),
+    ("linear", {}, []),
+    ("noisy", {"hidden": HIDDEN}, ["hidden"]),
+    ("noisy", {}, []),
+    ("dueling", {"hidden": HIDDEN}, ["value.hidden", "advantage.hidden"]),
+    ("dueling", {"hidden": HIDDEN, "shared_hidden": True, "layer_norm": True}, ["shared"]),
+    ("noisy_dueling", {"hidden": HIDDEN, "layer_norm": True}, ["value.hidden", "advantage.hidden"]),
+])  # fmt: skip
+def test_the_projection_is_the_first_layer(name, options, layers):
+    """W x + b of the hidden layers, of noisy ones with the means; the features where there is none."""
+    torch.manual_seed(0)
+    layer = OUTPUT_LAYERS[name](FEATURES, ACTIONS, OUTPUTS, **options)
+    w, x = numpy64(layer), torch.randn(2, FEATURES)
+    parts = [x.double().numpy() @ w[f"{part}.weight"].T + w[f"{part}.bias"] for part in layers]
+    expected = np.concatenate(parts, -1) if parts else x.numpy()
+    np.testing.assert_allclose(layer.project(x).detach().numpy(), expected, atol=2e-6)
+
+
+def test_a_hidden_layer_to_share_has_a_width():
+    with pytest.raises(ValueError, match="shared_hidden is for a hidden layer, and hidden is 0: give its width"):
+        OUTPUT_LAYERS["dueling"](FEATURES, ACTIONS, 1, hidden=0, shared_hidden=True)
+
+
 def test_the_advantages_of_dueling_have_mean_zero():
     """So V is the mean over actions: what makes V and A identifiable."""
     torch.manual_seed(0)

@@ -6,7 +6,8 @@ atari.gin (Vieillard et al. 2020); [H] Hessel et al. 2018, table 1; [S] Schaul e
 replay_buffer.py; [B] Clark et al. 2025, table D6, and its code; [P] mttga/purejaxql, pqn_atari.yaml and
 pqn_minatar.yaml; [K] Kapturowski et al. 2019, table 2; [A] google-deepmind/acme, `agents/jax/r2d2/config.py` and
 learning.py; [C] google/dopamine, `labs/offline_rl/jax/configs/jax_classy_cql.gin` and the agent's defaults; [O] Osband
-et al. 2016; [T] tahashieenavaz/aftab, Aftab.py (arXiv 2608.07335).
+et al. 2016; [T] tahashieenavaz/aftab, Aftab.py (arXiv 2608.07335); [Z] google-research, `bigger_better_faster`,
+BBF.gin (Schwarzer et al. 2023).
 """
 
 import math
@@ -67,6 +68,7 @@ EPSILON = {
     "btr_hl_gauss": BTR,
     "pqn": {0: 1.0, 10_000_000: 0.5005, 20_000_000: 0.001},  # a tenth of 200M
     "pqn_hadamax_hl_gauss": {0: 1.0, 10_000_000: 0.5005, 20_000_000: 0.001},
+    "bbf": {0: 1.0, 4 * 2_000: 1.0, 4 * 4_001: 0.0},  # linearly_decaying_epsilon of Dopamine, to 0
     "pqn_minatar": {0: 1.0, 4 * 500_000: 0.525, 4 * 1_000_000: 0.05},  # no frames there: a tenth of 10M steps
 }
 
@@ -101,6 +103,31 @@ def test_epsilon(name):
     exploration = KINDS["exploration"].find(config.exploration.name)(1, 0, **config.exploration.options())
     for frames, epsilon in EPSILON[name].items():
         assert exploration.epsilon(frames / 4) == pytest.approx(epsilon, abs=1e-12), frames
+
+
+def test_bbf():
+    """[Z]; gin counts resets in environment steps, of which each has 64 / 32 updates, and annealing in updates."""
+    config = RunConfig.preset("bbf")
+    agent, replay, env = config.agent, config.replay, config.env
+    assert config.steps == 100_000
+    assert (env.protocol, env.kwargs, env.num_envs, agent.reward_clip) == ("dqn2015", {}, 1, 1)
+    assert (config.torso.name, config.torso.width, config.torso.renormalize) == ("impala", 4, True)
+    output = config.output_layer
+    assert (output.name, output.hidden, output.shared_hidden) == ("dueling", 2048, True)
+    assert (config.target_rule.name, config.head.name, config.head.num_bins) == ("double_q_learning", "c51", 51)
+    assert env.support == (-10, 10)
+    assert (agent.lr, agent.adam_eps, agent.weight_decay, agent.max_grad_norm) == (1e-4, 1.5e-4, 0.1, None)
+    assert (agent.batch_size, agent.replay_ratio, agent.learn_after_steps) == (32, 64 / 32, 2_000)
+    assert (agent.target_every_updates, agent.target_tau, agent.acting_network) == (1, 0.005, "target")
+    assert (replay.name, replay.capacity_steps, replay.priority) == ("prioritized", 200_000, "loss")
+    assert (replay.exponent, replay.importance_exponent, replay.epsilon) == (0.5, 0.5, 1e-10)
+    assert (config.resets.every_updates, config.resets.shrink) == (20_000 * 64 // 32, 0.5)
+    assert (config.annealing.n_step_start, agent.n_step, config.annealing.over_updates) == (10, 3, 10_000)
+    assert (config.annealing.gamma_start, agent.gamma) == (0.97, 0.997)
+    spr = config.regularizers["self_prediction"]
+    assert (spr.weight, spr.steps) == (5, 5)
+    assert (config.augmentation.shift_pixels, config.augmentation.intensity) == (4, 0.05)
+    assert (config.evaluation.epsilon, config.evaluation.final_episodes) == (0.001, 100)
 
 
 def test_noise_explores_alone_in_rainbow():
@@ -192,13 +219,13 @@ def test_cql():
 
 @pytest.mark.parametrize("name", preset_names())
 def test_the_world_that_a_recipe_is_for(name):
-    """Dopamine and BTR play by Machado et al. 2018; PQN and FE-Rainbow without sticky actions, a life at a time."""
+    """Dopamine and BTR play by Machado et al. 2018; the others without sticky actions, a life at a time."""
     config = RunConfig.preset(name)
     if not config.env.id.startswith("ALE/") or name in ("pong", "cql"):  # which has steps of another kind
         return
-    lives = name in ("pqn", "pqn_hadamax_hl_gauss", "aftab", "fe_rainbow")
+    lives = name in ("pqn", "pqn_hadamax_hl_gauss", "aftab", "fe_rainbow", "bbf")
     assert config.env.protocol == ("dqn2015" if lives else "machado")
-    assert config.steps == (10e6 if name == "fe_rainbow" else 200e6 / 4)
+    assert config.steps == {"fe_rainbow": 10e6, "bbf": 100e3}.get(name, 200e6 / 4)
     assert config.env.kwargs == ({"noop_max": 30} if name.startswith("btr") else {})
 
 
@@ -219,7 +246,7 @@ def test_options_of_parts():
 
 
 def test_ensembles():
-    """[O] and [A]: ten members, all of which learn from every transition."""
+    """[O] and [T]: ten members, all of which learn from every transition."""
     for name in ("bootstrapped_dqn", "aftab"):
         config = RunConfig.preset(name)
         assert (config.head.members, config.agent.bootstrap_probability) == (10, 1.0)

@@ -58,9 +58,10 @@ SIZES = {
         ("impala", BTR, "noisy_dueling", {"hidden": 512}, 51),
         (impala(32, 64, 64) + TWO_STREAMS + dense(512, 51) + dense(512, ACTIONS * 51), "3.25M"),
     ),
+    # Of their code, where both streams share the hidden layer: without the transition model and the predictor.
     "BBF, Schwarzer et al. 2023": (
-        ("impala", {"width": 4}, "dueling", {"hidden": 2048}, 51),
-        (impala(64, 128, 128) + 2 * dense(15_488, 2048) + dense(2048, 51) + dense(2048, ACTIONS * 51), "66.98M"),
+        ("impala", {"width": 4}, "dueling", {"hidden": 2048, "shared_hidden": True}, 51),
+        (impala(64, 128, 128) + dense(15_488, 2048) + dense(2048, 51) + dense(2048, ACTIONS * 51), "35.26M"),
     ),
     "SoftMoE with 8 experts": (
         ("soft_moe", {"num_experts": 8}, "linear", {}, 1),
@@ -309,3 +310,19 @@ def test_nature_of_pqn():
         fan_in = layer.weight[0].numel()
         assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.03)  # 8,192 numbers and more
         assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("name", ["nature", "impala"])
+def test_renormalized_features(name):
+    """(x - min) / (max - min + 1e-5) of each row of the features that there are without it, as in SPR and BBF."""
+    torsos = []
+    for renormalize in (False, True):
+        torch.manual_seed(0)
+        torsos.append(TORSOS[name]((4, 44, 44), renormalize=renormalize))
+    obs = torch.rand(3, 4, 44, 44)
+    plain, made = (torso(obs).detach().double() for torso in torsos)
+    for x, y in zip(plain, made, strict=True):
+        low, high = min(x.tolist()), max(x.tolist())
+        torch.testing.assert_close(y, (x - low) / (high - low + 1e-5), rtol=1e-4, atol=1e-5)
+    assert made.min() == 0
+    assert 0.9 < made.max() < 1

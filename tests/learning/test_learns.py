@@ -135,3 +135,33 @@ def test_deep_sea(seed, tmp_path):
     """600 episodes of the preset find the one way in 1,024 that leads to the treasure; every seed is another sea."""
     summary = train(RunConfig.preset("deep_sea", {"seed": seed, "env.kwargs.mapping_seed": seed}), tmp_path / "run")
     assert summary.best_return == pytest.approx(0.99)
+
+
+BBF_ON_CATCH = {
+    "steps": 3_900,
+    "head": "c51",
+    "output_layer": {"name": "dueling", "hidden": 64, "shared_hidden": True},
+    "agent.weight_decay": 0.1,
+    "agent.replay_ratio": 0.5,
+    "agent.target_every_updates": 1,
+    "agent.target_tau": 0.05,
+    "agent.acting_network": "target",
+    "replay": {"name": "prioritized", "priority": "loss", "importance_exponent": 0.5},
+    "exploration.epsilon_steps": 1_500,
+    "resets.every_updates": 850,  # one, in the middle of the run
+    "annealing": {"n_step_start": 9, "gamma_start": 0.9, "over_updates": 300},
+    "evaluation.every_steps": 1_300,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("self_prediction", [False, True])
+def test_bbf_on_catch(self_prediction, seed, tmp_path):
+    """All parts of BBF but augmentation, small: solved by what was learned after the reset."""
+    extra = {"regularizers.self_prediction.weight": 5.0} if self_prediction else {}
+    summary = train(RunConfig.preset("catch", BBF_ON_CATCH | {"seed": seed} | extra), tmp_path / "run")
+    assert summary.best_return is not None
+    assert summary.best_return >= 0.8
+    assert summary.last_return is not None
+    assert summary.last_return >= 0.8

@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector
 
 from agents.learning.batch import Batch
 from agents.learning.learner import Learner, TDLoss
-from agents.learning.regularizers import CQL, DR3
+from agents.learning.regularizers import CQL, DR3, SelfPrediction
 from agents.learning.targets import q_learning
 from agents.networks.qnetwork import QNetwork
 from agents.networks.torsos import MLP
@@ -174,6 +174,8 @@ def test_cql_keeps_values_of_actions_that_are_not_in_the_data_below(head):
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: CQL(alpha=-0.1), "alpha must not be negative, got -0.1"),
+    (lambda: SelfPrediction(weight=-1.0), "weight must not be negative, got -1.0"),
+    (lambda: SelfPrediction(steps=0), "steps must be at least 1, got 0"),
     (lambda: DR3(coefficient=-1.0), "coefficient must not be negative, got -1.0"),
 ])  # fmt: skip
 def test_weights_out_of_range(make, message):

@@ -151,7 +151,7 @@ def check_batch(batch, indices, truth):
 def assert_equal_batches(a, b):
     for name, value in a[0]._asdict().items():
         other = getattr(b[0], name)
-        assert other is None if value is None else torch.equal(value, other), name
+        assert value is other is None or torch.equal(value, other), name
     assert torch.equal(a[1].row, b[1].row)
     assert torch.equal(a[1].env, b[1].env)
 

@@ -126,6 +126,34 @@ CASES = {
             "agent.weight_decay": 0.1,
         },
     ),
+    "resets, annealing, the target network acts": (
+        "CartPole-v1",
+        {
+            "head.name": "iqn",
+            "output_layer.name": "noisy",
+            "replay.name": "prioritized",
+            "resets": {"every_updates": 50, "shrink": 0.7},  # the first is made at the first interruption
+            "annealing": {"n_step_start": 6, "gamma_start": 0.9, "over_updates": 30},
+            "agent.target_tau": 0.1,
+            "agent.target_every_updates": 1,
+            "agent.acting_network": "target",
+            "agent.normalize_obs": True,
+        },
+    ),
+    "self-prediction, augmentation, resets": (
+        f"{WORLDS}:Pictures",
+        {
+            "env.frame_stack": 3,
+            "torso": {"name": "impala", "renormalize": True},
+            "output_layer": {"name": "dueling", "hidden": 8, "shared_hidden": True},
+            "regularizers.self_prediction.steps": 4,
+            "augmentation.shift_pixels": 2,
+            "resets.every_updates": 15,
+            "annealing.over_updates": 8,
+            "agent.replay_ratio": 0.1,
+            "agent.batch_size": 4,
+        },
+    ),
     "boltzmann": ("catch", {"exploration.name": "boltzmann"}),
     "an ensemble with masks, followed a member at a time": (
         "CartPole-v1",

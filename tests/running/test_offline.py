@@ -120,6 +120,17 @@ def test_the_regulariser_matters(offline, run_dir, tmp_path):
     assert torch.equal(weights(updated(offline(overrides=greedily), 60)), ends[0]), "a weight of 0 is none"
 
 
+def test_the_future_is_recorded_too(offline, tmp_path):
+    """Self-prediction from a data set: its last steps are sampled as well, with a mask."""
+    config = offline(overrides={"regularizers.self_prediction.steps": 3, "output_layer.hidden": 8})
+    agent = updated(config, 3)
+    batch, _ = agent.data.sample(64)
+    assert batch.future_mask.shape == (64, 3)
+    assert 0 < batch.future_mask.float().mean() < 1
+    assert agent.last_update.terms["self_prediction"] > 0
+    assert len(agent.data) == agent.data.rows * agent.data.num_envs
+
+
 def test_masks_reach_the_learner(small, offline, tmp_path):
     train(small(MASKED, {"steps": 60, "evaluation.max_steps": 20}), tmp_path / "run")
     data = record(tmp_path / "run", tmp_path / "data", steps=300, epsilon=1.0, seed=0).dataset
