@@ -96,6 +96,12 @@ class Agent(ABC):
             raise ConfigError(f"exploration.name: 'bootstrapped' follows a member of an ensemble: {wanted}")
         if self.members == 1 and (share := getattr(self.config.agent, "bootstrap_probability", 1.0)) < 1:
             raise ConfigError(f"agent.bootstrap_probability: {share:g} is for the members of an ensemble: {wanted}")
+        for name in self.config.regularizers if self.members > 1 else ():
+            if issubclass(KINDS["regularizer"].find(name), TrainedRegularizer):
+                raise ConfigError(
+                    f"regularizers.{name}: is for a network with one head, got head.members {self.members}: "
+                    f"leave one of the two out (--regularizers.{name} none)"
+                )
 
     @property
     def actor(self) -> QNetwork:

@@ -15,10 +15,11 @@ import gymnasium
 
 from envs.atari_protocol import AtariProtocol, make_protocol
 from envs.deep_sea import DeepSea
+from envs.doors import Doors
 from envs.episodes import Episode, EpisodeStatistics
 from envs.gymnasium_vector import GymnasiumVector
 from envs.names import did_you_mean
-from envs.toy import Catch, Chain, Doors, Identity, Recall
+from envs.toy import Catch, Chain, Identity, Recall
 from envs.vector import Step, VectorEnv, episode_seed
 
 __all__ = [

@@ -5,7 +5,7 @@ from typing import Any
 from agents.config import RunConfig
 from agents.presets import flatten, preset_names
 
-WORLDS = {"dqn": "catch", "pqn": "pqn_catch", "cql": "cql_catch"}  # the preset that gives sizes, by agent
+WORLDS = {"dqn": "catch", "pqn": "pqn_catch"}  # the preset that gives sizes, by agent
 # What a world decides; all else of a recipe is its own: head, layers, target rule, n, gamma, optimiser, replay, noise.
 RHYTHM = (
     "steps",
@@ -35,12 +35,9 @@ SOFT_SUPPORT = [-9.5, 1.6]
 
 
 def recipes() -> list[str]:
-    """The recipes for Atari; those for other worlds are their small siblings."""
-    return [
-        name
-        for name in preset_names()
-        if RunConfig.preset(name).env.id.startswith("ALE/") and name not in MORE_THAN_ONE
-    ]
+    """The recipes for Atari of agents that a world is named for; those for other worlds are their small siblings."""
+    configs = {name: RunConfig.preset(name) for name in preset_names() if name not in MORE_THAN_ONE}
+    return [name for name, c in configs.items() if c.env.id.startswith("ALE/") and c.agent.name in WORLDS]
 
 
 def miniature(recipe: str) -> dict[str, Any]:

@@ -121,7 +121,8 @@ def reordered(batch, order):
     if not isinstance(batch, SequenceBatch):
         return batch.take(order)
     by_sequence = ("state", "burnt_in", "weight")
-    return batch._replace(**{k: v[order] if k in by_sequence else v[:, order] for k, v in batch._asdict().items()})
+    given = {k: v for k, v in batch._asdict().items() if v is not None}
+    return batch._replace(**{k: v[order] if k in by_sequence else v[:, order] for k, v in given.items()})
 
 
 @matrix

@@ -7,7 +7,8 @@ import pytest
 
 from envs import ENVS, make_env, make_vector
 from envs.deep_sea import DeepSea
-from envs.toy import Catch, Chain, Doors, Identity, Recall
+from envs.doors import Doors
+from envs.toy import Catch, Chain, Identity, Recall
 
 
 @pytest.mark.parametrize("name", ENVS)

@@ -17,7 +17,7 @@ from agents.running.record import record
 from agents.running.run import Run
 from agents.running.setup import build
 from agents.running.trainer import train
-from envs.toy import Doors
+from envs.doors import Doors
 
 S, HATCH, GAMMA = 4, 3, 0.9
 WORLD = Doors(S)
