@@ -96,16 +96,14 @@ def report(name: str, study: Study, root: Path, command: str) -> str:
     evaluation = cells[0].config.evaluation
     nearly = f", with epsilon {evaluation.epsilon:g}" if evaluation.epsilon else ""
     solved = "" if study.threshold is None else f"*solved* counts seeds whose best reaches {study.threshold:g}. "
-    played = (
-        "*last 20* the mean of the last 20 episodes of training, exploration and all. " if study.data is None else ""
-    )
+    played = "" if study.data else "; *last 20* the mean of the last 20 episodes of training, exploration and all"
     lines = [
         f"# {study.question}",
         "",
         f"Made by `{command}`. {described(study, cells)}",
         f"*best* is the greedy mean return over {evaluation.final_episodes} episodes of the policy that "
         "evaluated best in training, on episodes that had no part in choosing it; *last* is that of the last policy "
-        f"({evaluation.num_episodes} episodes{nearly}); {played}{solved}No seed was left out; how the configuration "
+        f"({evaluation.num_episodes} episodes{nearly}){played}. {solved}No seed was left out; how the configuration "
         "was found is in LOG.md.",
         "",
         f"![learning curves]({name}.png)",

@@ -151,7 +151,7 @@ def test_an_ensemble_learns_from_a_data_set(small, tmp_path):
 @pytest.mark.parametrize(("overrides", "message"), [
     ({"exploration.name": "bootstrapped"}, r"exploration.name: 'bootstrapped' follows a member of an ensemble: wanted"),
     ({"agent.bootstrap_probability": 0.5}, r"agent.bootstrap_probability: 0.5 is for the members of an ensemble"),
-    ({"head.members": 2, "regularizers.self_prediction.weight": 1.0}, r"regularizers.self_prediction: is for a network"),
+    ({"head.members": 2, "regularizers.self_prediction.weight": 1.0}, "regularizers.self_prediction: is for a network"),
     ({"head.members": 0}, "head.members: Input should be greater than or equal to 1"),
     ({"agent.bootstrap_probability": 0.0, "head.members": 2}, "agent.bootstrap_probability: Input should be greater"),
 ])  # fmt: skip
