@@ -13,6 +13,7 @@ from agents.running.evaluation import Policy, evaluate, load
 from agents.running.record import record
 from agents.running.run import Run
 from agents.running.trainer import train
+from value_heads.ensemble import EnsembleHead
 
 ROOMS = np.eye(4, dtype=np.float32)
 HATCH = 3  # the action of `doors` that never is legal
@@ -40,15 +41,18 @@ def doors(agent, overrides=None):
 
 def tempt(network, by=50.0):
     """Let the hatch look best everywhere."""
+    outputs = network.head.each.output.members if isinstance(network.head, EnsembleHead) else [network.head.output]
     with torch.no_grad():
-        network.head.output.last.bias[HATCH] += by
+        for output in outputs:
+            output.last.bias[HATCH] += by
 
 
 @pytest.mark.parametrize("exploration", EXPLORATIONS)
 @every_agent
 def test_exploring(agent, exploration):
     """Whether it takes the best or draws: and the value that is told of is one that can be had."""
-    run = Run(doors(agent, {"exploration.name": exploration, "steps": 1_000}), None, None)  # pyright: ignore
+    members = {"head.members": 3} if exploration == "bootstrapped" else {}
+    run = Run(doors(agent, {"exploration.name": exploration, "steps": 1_000, **members}), None, None)  # pyright: ignore
     tempt(run.agent.online)
     for _ in range(40):
         run.advance()
