@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.networks.base import as_floats, is_image
+
 
 class Augmentation:
     """x(c, i, j) -> (1 + intensity * clip(z, -2, 2)) * x(c, i + dy, j + dx) with normal z and uniform dy, dx.
@@ -28,7 +30,7 @@ class Augmentation:
     """
 
     def __init__(self, obs_shape: Sequence[int], *, shift_pixels: int, intensity: float):
-        if len(obs_shape) != 3 or obs_shape[0] > min(obs_shape[1:]):
+        if not is_image(obs_shape):
             raise ValueError(
                 f"augmentation wants images [C, H, W] with no more channels than rows and columns, "
                 f"got observations {tuple(obs_shape)}: leave the table out"
@@ -55,5 +57,4 @@ class Augmentation:
         )
         each = torch.arange(size, device=device)[:, None, None]
         moved = images[each, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
-        moved = moved.float() / 255 if moved.dtype == torch.uint8 else moved.float()
-        return factor[:, None, None, None] * moved
+        return factor[:, None, None, None] * as_floats(moved)

@@ -83,9 +83,19 @@ def activated(convolution: nn.Conv2d, layer_norm: bool) -> list[nn.Module]:
     return [convolution, ChannelNorm(convolution.out_channels), nn.ReLU()]
 
 
+def as_floats(obs: Tensor) -> Tensor:
+    """Observations as float32; bytes become [0, 1]."""
+    return obs.float() / 255 if obs.dtype == torch.uint8 else obs.float()
+
+
+def is_image(obs_shape: Sequence[int]) -> bool:
+    """Whether it is [C, H, W]; images [H, W, C] are told by their having more rows than columns and channels."""
+    return len(obs_shape) == 3 and obs_shape[0] <= min(obs_shape[1:])
+
+
 def check_image(torso: str, obs_shape: Sequence[int]) -> None:
-    """Refuse what is not [C, H, W]; images [H, W, C] are told by their having more rows than columns and channels."""
-    if len(obs_shape) != 3 or obs_shape[0] > min(obs_shape[1:]):
+    """Refuse what is not [C, H, W]."""
+    if not is_image(obs_shape):
         raise ValueError(
             f"torso {torso!r} wants images [C, H, W] with no more channels than rows and columns, "
             f"got observations {tuple(obs_shape)} (torso 'cnn' takes [H, W] and [H, W, C], 'mlp' any shape)"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from agents.networks.base import as_floats
 from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS, Torso, default_torso
 from agents.normalization import ObservationNormalizer
@@ -50,7 +51,7 @@ class QNetwork(nn.Module):
 
     def features(self, obs: Tensor) -> Tensor:
         """What the torso makes of observations: [B, *shape] -> [B, F]."""
-        obs = obs.float() / 255 if obs.dtype == torch.uint8 else obs.float()
+        obs = as_floats(obs)
         if self.normalizer is not None:
             obs = self.normalizer(obs)
         return self.torso(obs)

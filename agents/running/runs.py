@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agents.config import RunConfig
 from agents.running import checkpoint
@@ -65,6 +65,13 @@ def info(path: Path) -> RunInfo:
     step = int(saved[-1].stem.removeprefix("step-")) if saved else 0
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
     return RunInfo(path, step, config["steps"], best, size, (path / "config.json").stat().st_mtime)
+
+
+def read_summary(run_dir: Path) -> dict[str, Any] | None:
+    """The summary of a run that is finished, or None."""
+    path = run_dir / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return summary if summary and summary["finished"] else None
 
 
 def delete(path: Path) -> None:

@@ -13,6 +13,7 @@ from agents.running import checkpoint, evaluation
 from agents.running.metrics import MetricsWriter, write_whole
 from agents.running.progress import Reporter, Silent
 from agents.running.run import Run
+from agents.running.runs import read_summary
 from agents.running.setup import build, describe, resolve, store
 from agents.running.signals import StopRequest
 from agents.seeding import child_seed
@@ -91,11 +92,8 @@ def train(
 
 def finished_summary(run_dir: Path) -> Summary | None:
     """How a run ended that made all its steps and was scored; None for any other."""
-    path = run_dir / "summary.json"
-    if not path.is_file():
-        return None
-    summary = Summary(**json.loads(path.read_text(encoding="utf-8")) | {"run_dir": run_dir})
-    return summary if summary.finished else None
+    found = read_summary(run_dir)
+    return None if found is None else Summary(**dict(found, run_dir=run_dir))
 
 
 def loop(run: Run, metrics: MetricsWriter, stop: StopRequest) -> None:
