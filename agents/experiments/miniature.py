@@ -6,10 +6,9 @@ from agents.config import RunConfig
 from agents.presets import flatten, preset_names
 
 WORLDS = {"dqn": "catch", "pqn": "pqn_catch"}  # the preset that gives sizes, by agent
-# What a world decides; all else of a recipe is its own: head, layers, target rule, n, gamma, optimiser, replay, noise.
+# What a world decides beside `env`. The rest is the recipe's: head, layers, target rule, n, gamma, optimiser, noise.
 RHYTHM = (
     "steps",
-    "env",
     "evaluation",
     "checkpoint",
     "log",
@@ -27,8 +26,6 @@ RHYTHM = (
     "exploration.epsilon_steps",
 )
 FRAMES = 2  # stacked, so that boards are images [2, 10, 5], as every encoder wants them
-
-
 MORE_THAN_ONE = ("atari", "pong")  # presets for any head, whose parts are those of other recipes
 # Under Munchausen a step adds between -0.9 and 0.03, the entropy of three actions: bins have to cover that.
 SOFT_SUPPORT = [-9.5, 1.6]
@@ -48,12 +45,12 @@ def miniature(recipe: str) -> dict[str, Any]:
     """
     config = RunConfig.preset(recipe)
     own, world = flatten(config.plain()), flatten(RunConfig.preset(WORLDS[config.agent.name]).plain())
-    wanted = {
+    changes = {
         key: value
         for key, value in world.items()
-        if any(key == start or key.startswith(f"{start}.") for start in RHYTHM) and (key in own or key[:4] == "env.")
+        if key.startswith("env.") or (key in own and any(f"{key}.".startswith(f"{start}.") for start in RHYTHM))
     }
-    changes = {key: value for key, value in wanted.items() if value is not None or own.get(key) is not None}
+    changes = {key: value for key, value in changes.items() if value is not None or own.get(key) is not None}
     changes["env.frame_stack"] = FRAMES
     if own.get("target_rule.name") == "munchausen":
         changes["env.support"] = SOFT_SUPPORT

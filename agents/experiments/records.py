@@ -11,9 +11,9 @@ import numpy as np
 
 from agents.experiments.curves import read_curve
 from agents.experiments.statistics import area_under_curve
-from agents.experiments.study import read_summary
 from agents.presets import flatten
 from agents.running.metrics import write_whole
+from agents.running.runs import read_summary
 from agents.tables import ConfigError
 
 MEASURES = {

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from agents.config import RunConfig
 from agents.experiments.curves import TAG
 from agents.presets import flatten
+from agents.running.runs import read_summary
 
 
 class Arm(NamedTuple):
@@ -61,13 +62,6 @@ class Cell(NamedTuple):
     def summary(self) -> dict[str, Any] | None:
         """How it ended, or None where it has not."""
         return read_summary(self.run_dir)
-
-
-def read_summary(run_dir: Path) -> dict[str, Any] | None:
-    """The summary of a run that is finished, or None."""
-    path = run_dir / "summary.json"
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return summary if summary and summary["finished"] else None
 
 
 def study_dir(name: str, root: Path) -> Path:

@@ -10,8 +10,9 @@ import torch
 
 from agents.config import RunConfig
 from agents.experiments.curves import read_curve
-from agents.experiments.study import Cell, Study, data_dir, differing, make_cells, read_summary
+from agents.experiments.study import Cell, Study, data_dir, differing, make_cells
 from agents.running import dataset
+from agents.running.runs import read_summary
 
 LAST_20 = "charts/episodic_return_20"
 

@@ -46,21 +46,21 @@ def test_the_page_has_every_finished_run_and_counts_the_others(study, tmp_path):
     ]
     finish(first, 1.0, 0.25)
     finish(second, 0.0, -0.75)
-    page = report("tiny", studies.STUDIES["tiny"], tmp_path, "the command")
+    page = report("tiny", studies.find_study("tiny"), tmp_path, "the command")
     assert "| mse | 1 of 2 | 0.5 | -0.2 | 2.5 | 1 0 | 0 -1 |" in page
     assert "| mse | 6 (6 to 6) | 5 | 5 | 20 | 1.0% |" in page
     assert "30 steps; only the head differs.\n" in page.replace(f"{first.config.steps:,}", "30")
     assert "| c51" not in page
     assert "1 runs of this study are not finished" in page
     finish(third, 1.0, 1.0)
-    assert "not finished" not in report("tiny", studies.STUDIES["tiny"], tmp_path, "the command")
+    assert "not finished" not in report("tiny", studies.find_study("tiny"), tmp_path, "the command")
 
 
 def test_what_differs_beside_the_head_is_said(tmp_path, monkeypatch):
     """Tables B.1 and B.2 of the paper give every head a learning rate and an epsilon of its own."""
     assert differing(studies.cells("cartpole", tmp_path)) == []
     assert differing(studies.cells("pong", tmp_path)) == ["agent.adam_eps", "agent.lr"]
-    page = report("pong", studies.STUDIES["pong"], tmp_path, "the command")
+    page = report("pong", studies.find_study("pong"), tmp_path, "the command")
     assert "400,000 steps; only the head differs, and with it `agent.adam_eps` and `agent.lr`." in page
     assert "solved" not in page
     assert "2 runs of this study are not finished" in page
@@ -87,6 +87,13 @@ def test_failures_end_the_study(study, tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "train_all", lambda *arguments: 2)
     with pytest.raises(SystemExit, match="some runs failed"):
         studies.main("tiny", 1, tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_every_run_of_a_study_has_a_configuration(name, tmp_path):
+    every = studies.cells(name, tmp_path)
+    assert len({cell.run_dir for cell in every}) == len(every) > 1
+    assert {cell.config.env.id for cell in every} <= {"CartPole-v1", "ALE/Pong-v5", "catch"}
 
 
 def test_an_unknown_study():
