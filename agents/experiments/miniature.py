@@ -55,6 +55,8 @@ def miniature(recipe: str) -> dict[str, Any]:
     changes = {key: value for key, value in changes.items() if value is not None or own.get(key) is not None}
     changes |= {key: value for key, value in LONGER.get(config.agent.name, {}).items() if key in changes}
     changes["env.frame_stack"] = FRAMES
+    if own.get("agent.target_tau", 1.0) < 1:  # a target that follows by little steps follows every update
+        changes.pop("agent.target_every_updates")
     if own.get("target_rule.name") == "munchausen":
         changes["env.support"] = SOFT_SUPPORT
     changes |= {key: "none" for key in own if key == "torso.pool"}
