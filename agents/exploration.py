@@ -35,7 +35,7 @@ class Exploration(ABC):
 
     def values_of(self, by_member: np.ndarray) -> np.ndarray:
         """What is acted by, [N, A], where the members of an ensemble say [M, N, A]: their mean."""
-        return by_member.mean(0)
+        return by_member[0] if len(by_member) == 1 else by_member.mean(0)
 
     def forget(self, done: np.ndarray) -> None:
         """Other episodes begin where `done`, bool [N], which is nothing to most."""

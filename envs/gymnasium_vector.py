@@ -77,8 +77,7 @@ class GymnasiumVector(VectorEnv):
         if self._sent is not None:
             raise RuntimeError("call recv before the next send")
         actions = checked_actions(action, self.num_envs, self.num_actions)
-        ended = [index for index, env in enumerate(self._envs) if env.done]
-        if ended:
+        if ended := [index for index, env in enumerate(self._envs) if env.done]:
             raise RuntimeError(f"the episodes of environments {ended} are over: call reset_done before step")
         self._sent = actions.tolist()
 
@@ -108,9 +107,10 @@ class GymnasiumVector(VectorEnv):
             RuntimeError: `reset` was never called.
         """
         self._require_started("reset_done")
-        for index in np.flatnonzero(checked_done(done, self.num_envs)):
-            self._envs[index].start_next()
-        self._check_mask_was_known()
+        if checked_done(done, self.num_envs).any():
+            for index in np.flatnonzero(done):
+                self._envs[index].start_next()
+            self._check_mask_was_known()
         return self._obs()
 
     def state_dict(self) -> dict[str, Any]:
@@ -156,12 +156,13 @@ class GymnasiumVector(VectorEnv):
         self._closed = True
 
     def _obs(self) -> np.ndarray:
-        return np.stack([env.obs for env in self._envs])
+        return np.array([env.obs for env in self._envs])
 
     def _check_mask_was_known(self) -> None:
         # a replay decides after reset() whether it stores masks; one that comes later would be lost
-        late = [index for index, env in enumerate(self._envs) if env.mask_given]
-        if late and not self.has_action_mask:
+        if self.has_action_mask:
+            return
+        if late := [index for index, env in enumerate(self._envs) if env.mask_given]:
             raise ValueError(
                 f"environments {late} gave info['action_mask'] for the first time after the first reset; "
                 "give it in the info of reset too"

@@ -1,8 +1,6 @@
 """One gymnasium environment whose every episode is seeded, checked and recorded, to be replayed."""
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -59,7 +57,8 @@ class SeededEnv:
         self._episode_index = 0
         self._actions: list[int] = []
         self.done = False
-        self.action_mask = np.ones(self.num_actions, dtype=bool)  # [A]
+        self._all_legal = np.ones(self.num_actions, dtype=bool)  # [A], never written to
+        self.action_mask = self._all_legal
         self.mask_given = False  # whether the last info had a mask
 
     @property
@@ -73,10 +72,12 @@ class SeededEnv:
         self._actions = []
         self.done = False
         result = self.env.reset(seed=episode_seed(self._seed, self._env_index, episode_index))
-        with self._located():
+        try:
             raw_obs, info = _unpacked(result, "reset", ("obs", "info"))
             frame = self._converted(raw_obs)
             self._read_mask(info, episode_over=False)
+        except (TypeError, ValueError) as error:
+            raise self._located(error) from None
         self._frames.extend([frame] * (self._frame_stack or 1))
 
     def start_next(self) -> None:
@@ -88,13 +89,15 @@ class SeededEnv:
         that goes on (`info["life_lost"]`, where an environment has such a thing)."""
         result = self.env.step(action + self._first_action)
         self._actions.append(action)
-        with self._located():
+        try:
             parts = _unpacked(result, "step", ("obs", "reward", "terminated", "truncated", "info"))
             raw_obs, raw_reward, terminated, truncated, info = parts
             frame = self._converted(raw_obs)
             reward = convert_reward(raw_reward)
             terminated, truncated = bool(terminated), bool(truncated)
             self._read_mask(info, episode_over=terminated or truncated)
+        except (TypeError, ValueError) as error:
+            raise self._located(error) from None
         self._frames.append(frame)
         if self._max_steps is not None and len(self._actions) >= self._max_steps and not terminated:
             truncated = True
@@ -159,15 +162,11 @@ class SeededEnv:
         if self.mask_given:
             self.action_mask = convert_action_mask(raw, self.num_actions, episode_over=episode_over)
         else:
-            self.action_mask = np.ones(self.num_actions, dtype=bool)
+            self.action_mask = self._all_legal
 
-    @contextmanager
-    def _located(self) -> Iterator[None]:
-        try:
-            yield
-        except (TypeError, ValueError) as error:
-            place = f"environment {self._env_index}, episode {self._episode_index}, step {len(self._actions)}"
-            raise type(error)(f"{place}: {error}") from None
+    def _located(self, error: TypeError | ValueError) -> TypeError | ValueError:
+        place = f"environment {self._env_index}, episode {self._episode_index}, step {len(self._actions)}"
+        return type(error)(f"{place}: {error}")
 
 
 def _unpacked(result: Any, method: str, parts: tuple[str, ...]) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ Observations: uint8 stays uint8; every other float, integer and bool becomes flo
 exactly up to 2**24. Actions: 0 .. n - 1, whatever the `start` of the Discrete space.
 """
 
+import math
 from typing import Any
 
 import gymnasium
@@ -54,12 +55,15 @@ def convert_obs(raw: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray
         raise TypeError(f"the observation has dtype {array.dtype}, wanted numbers")
     if array.shape != shape:
         raise ValueError(f"the observation has shape {array.shape}, the space says {shape}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        obs = array.astype(dtype)
+    if array.dtype == dtype:
+        obs = array.copy()
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            obs = array.astype(dtype)
     if dtype == np.uint8:
         if array.dtype != dtype and not np.array_equal(obs, array):
             raise ValueError(f"the observation has {array.dtype} values that do not fit the space's uint8")
-    elif not np.isfinite(obs).all():
+    elif not (math.isfinite(np.vdot(obs, obs)) or np.isfinite(obs).all()):  # the first is quicker; it may overflow
         raise ValueError("the observation holds NaN or infinity in float32")
     return obs
 
@@ -71,6 +75,8 @@ def convert_reward(raw: Any) -> float:
         TypeError: it is not one number.
         ValueError: it is not finite in float32.
     """
+    if type(raw) is float and abs(raw) < 1e38:  # what most environments give
+        return float(np.float32(raw))
     array = np.asarray(raw)
     if array.dtype.kind not in "fiub" or array.shape != ():
         raise TypeError(f"the reward is {raw!r}, wanted one number")

@@ -21,6 +21,7 @@ class ValueBias:
         self.gamma = gamma
         self.predicted, self.returns = np.zeros(num_envs), np.zeros(num_envs)
         self.weight = np.ones(num_envs)  # gamma**t
+        self.begins, self.some_begin = np.ones(num_envs, bool), True
         self.biases: list[float] = []
 
     def update(self, predicted: np.ndarray, reward: np.ndarray, terminal: np.ndarray, done: np.ndarray) -> None:
@@ -28,11 +29,13 @@ class ValueBias:
 
         Where a value ends within an episode (a lost life), the next one begins.
         """
-        self.predicted = np.where(self.weight == 1.0, predicted, self.predicted)
-        self.returns = self.returns + self.weight * reward
-        self.weight = self.weight * self.gamma
+        if self.some_begin:
+            self.predicted = np.where(self.begins, predicted, self.predicted)
+        self.returns += self.weight * reward
+        self.weight *= self.gamma
         ended = terminal | done
-        if ended.any():
+        self.begins, self.some_begin = ended, bool(ended.any())
+        if self.some_begin:
             counted = terminal | (done & (self.weight < self.NEGLIGIBLE))
             self.biases += (self.predicted - self.returns)[counted].tolist()
             self.returns[ended], self.weight[ended] = 0.0, 1.0
@@ -40,6 +43,7 @@ class ValueBias:
     def discard(self, env: int) -> None:
         """Forget the running episode of one environment."""
         self.returns[env], self.weight[env] = 0.0, 1.0
+        self.begins[env] = self.some_begin = True
 
     def pop(self) -> dict[str, float]:
         """The mean over episodes finished since the last call, as a metric; nothing where there were none."""
@@ -48,10 +52,11 @@ class ValueBias:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        arrays = {name: getattr(self, name).tolist() for name in ("predicted", "returns", "weight")}
+        arrays = {name: getattr(self, name).tolist() for name in ("predicted", "returns", "weight", "begins")}
         return arrays | {"biases": self.biases}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("predicted", "returns", "weight"):
+        for name in ("predicted", "returns", "weight", "begins"):
             setattr(self, name, np.array(state[name]))
+        self.some_begin = bool(self.begins.any())
         self.biases = list(state["biases"])

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from agents.replay.mapped import mapped_zeros
 from agents.replay.memory import check_fits
+from agents.replay.rows import take, write_row
 
 Shape = Sequence[int]
+NO_SLOT = np.array(-1)
 
 
 def is_stack(obs_shape: Shape, frame_stack: int | None) -> bool:
@@ -75,9 +77,9 @@ class ObservationStore:
             return mapped_zeros(shape, self.dtype, self.map_dir)
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
-    def newest(self, obs: np.ndarray) -> Tensor:
+    def newest(self, obs: np.ndarray) -> np.ndarray:
         """What is stored of observations [N, *shape]."""
-        return torch.from_numpy(obs[:, -1] if self.stack > 1 else obs)
+        return obs[:, -1] if self.stack > 1 else obs
 
     def shares_frames(self, obs: np.ndarray, next_obs: np.ndarray, age: np.ndarray) -> bool:
         """Whether this step can be rebuilt from single frames: older frames repeat, and a start is padded one way."""
@@ -95,18 +97,18 @@ class ObservationStore:
         """Put observations [N, *shape] into a row, with the final ones where an episode is `done`."""
         at = row % self.num_rows
         self.num_written = row + 1
-        self.frames[at] = self.newest(obs)
-        self.age[at] = torch.from_numpy(age)
-        self.final_slot[at] = -1
+        write_row(self.frames, at, self.newest(obs))
+        write_row(self.age, at, age)
+        write_row(self.final_slot, at, NO_SLOT)
         if done.any():
             self.write_finals(at, done, self.newest(next_obs))
 
-    def write_finals(self, at: int, done: np.ndarray, newest: Tensor) -> None:
+    def write_finals(self, at: int, done: np.ndarray, newest: np.ndarray) -> None:
         ended = np.flatnonzero(done)
         self.make_room(len(ended))
         slots = torch.arange(self.num_finals, self.num_finals + len(ended), device=self.device)
         self.final_slot[at, ended] = slots
-        self.finals[slots % len(self.finals)] = newest[ended].to(self.device)
+        self.finals[slots % len(self.finals)] = torch.from_numpy(newest[ended]).to(self.device)
         self.num_finals += len(ended)
 
     def make_room(self, count: int) -> None:
@@ -126,21 +128,19 @@ class ObservationStore:
     def read(self, row: Tensor, env: Tensor) -> Tensor:
         """Observations at absolute rows [B] and environments [B]: [B, *shape]."""
         if self.stack == 1:
-            return self.take(row, env)
+            return take(self.frames, self.place(row, env))
         back = torch.arange(self.stack - 1, -1, -1, device=self.device)
-        age = self.age[row % self.num_rows, env].unsqueeze(-1)
+        age = take(self.age, self.place(row, env)).unsqueeze(-1)
         rows = row.unsqueeze(-1) - torch.minimum(back, age)
-        stacks = self.take(rows, env.unsqueeze(-1))
+        stacks = take(self.frames, self.place(rows, env.unsqueeze(-1)))
         if self.pad_zeros:
             before_start = back > age
             stacks[before_start] = 0
         return stacks
 
-    def take(self, row: Tensor, env: Tensor) -> Tensor:
-        """What is stored at absolute rows and environments that broadcast to [...]: [..., *frame_shape]."""
-        at = row % self.num_rows * self.num_envs + env
-        # By one index, frames are copied whole, which took a fifth of the time of an index for each dimension.
-        return self.frames.flatten(0, 1).index_select(0, at.flatten()).unflatten(0, at.shape)
+    def place(self, row: Tensor, env: Tensor) -> Tensor:
+        """Where absolute rows and environments, which broadcast to [...], lie in columns: int64 [...], see `take`."""
+        return row % self.num_rows * self.num_envs + env
 
     def read_next(self, row: Tensor, env: Tensor, ended: Tensor) -> Tensor:
         """The true successors of absolute rows [B]: the next row's observation, or the final one where `ended`."""
@@ -148,7 +148,7 @@ class ObservationStore:
         where = ended.nonzero().squeeze(-1)
         if len(where):
             row, env = row[where], env[where]
-            final = self.finals[self.final_slot[row % self.num_rows, env] % len(self.finals)]
+            final = self.finals[take(self.final_slot, self.place(row, env)) % len(self.finals)]
             if self.stack > 1:
                 final = torch.cat([self.read(row, env)[:, 1:], final.unsqueeze(1)], 1)
             next_obs[where] = final

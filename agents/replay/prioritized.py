@@ -12,7 +12,8 @@ from torch import Tensor
 from agents.learning.batch import Batch
 from agents.replay.observations import Shape
 from agents.replay.sum_tree import SumTree
-from agents.replay.uniform import Indices, UniformReplay
+from agents.replay.rows import Indices
+from agents.replay.uniform import UniformReplay
 
 
 class PrioritizedReplay(UniformReplay):

@@ -15,7 +15,7 @@ from agents.learning.batch import SequenceBatch
 from agents.learning.returns import sequence_priority
 from agents.replay.observations import Shape
 from agents.replay.prioritized import PrioritizedReplay
-from agents.replay.uniform import Indices
+from agents.replay.rows import Indices
 
 
 class SequenceReplay(PrioritizedReplay):

@@ -16,13 +16,7 @@ from agents.learning.batch import Batch
 from agents.replay.mapped import usable_directory
 from agents.replay.memory import check_fits
 from agents.replay.observations import ObservationStore, Shape
-
-
-class Indices(NamedTuple):
-    """Where the transitions of a batch start: absolute rows and environments, both [B]."""
-
-    row: Tensor
-    env: Tensor
+from agents.replay.rows import Indices, take, write_row
 
 
 class Ahead(NamedTuple):
@@ -152,10 +146,10 @@ class UniformReplay:
             store.unshare(max(0, self.rows - self.num_rows), self.rows)
         at = self.rows % self.num_rows
         store.write(self.rows, obs, self.age, episode_end, next_obs)
-        self.action[at] = torch.from_numpy(action)
-        self.reward[at] = torch.from_numpy(reward)
-        self.terminal[at] = torch.from_numpy(terminal)
-        self.episode_end[at] = torch.from_numpy(episode_end)
+        write_row(self.action, at, action)
+        write_row(self.reward, at, reward)
+        write_row(self.terminal, at, terminal)
+        write_row(self.episode_end, at, episode_end)
         if self.mask is not None and self.next_mask is not None:
             self.next_mask[at] = True if next_mask is None else torch.from_numpy(next_mask)
             self.mask[at] = True if mask is None else torch.from_numpy(mask)
@@ -163,7 +157,8 @@ class UniformReplay:
             uniform = torch.rand(self.bootstrap_mask.shape[1:], generator=self.generator)
             self.bootstrap_mask[at] = uniform < self.bootstrap_probability
         self.rows += 1
-        self.age = np.where(episode_end, 0, self.age + 1).astype(np.int32)
+        self.age += 1
+        self.age[episode_end] = 0
 
     def sample(self, batch_size: int) -> tuple[Batch, Indices]:
         """`batch_size` transitions, drawn with replacement from all that are valid.
@@ -186,19 +181,19 @@ class UniformReplay:
         """The transitions that start at `indices`."""
         row, env = indices
         reward, discount, last = self.look_ahead(indices)
-        at = last % self.num_rows
-        ended = self.episode_end[at, env]
+        at, at_last, after = (self.observations.place(rows, env) for rows in (row, last, last + 1))
+        ended = take(self.episode_end, at_last)
         return Batch(
             obs=self.observations.read(row, env),
-            action=self.action[row % self.num_rows, env],
+            action=take(self.action, at),
             reward=reward,
             discount=discount,
             next_obs=self.observations.read_next(last, env, ended),
             weight=torch.ones_like(reward),
-            next_action=self.action[(last + 1) % self.num_rows, env].masked_fill(ended, -1),
-            next_mask=None if self.next_mask is None else self.next_mask[at, env],
-            mask=None if self.mask is None else self.mask[row % self.num_rows, env],
-            bootstrap_mask=None if self.bootstrap_mask is None else self.bootstrap_mask[row % self.num_rows, env],
+            next_action=take(self.action, after).masked_fill(ended, -1),
+            next_mask=None if self.next_mask is None else take(self.next_mask, at_last),
+            mask=None if self.mask is None else take(self.mask, at),
+            bootstrap_mask=None if self.bootstrap_mask is None else take(self.bootstrap_mask, at),
             **(self.future(indices) if self.future_steps else {}),
         )
 
@@ -217,15 +212,15 @@ class UniformReplay:
     def look_ahead(self, indices: Indices, limit: Tensor | None = None) -> Ahead:
         """The rewards of up to n steps from `indices` on, at most `limit` [B] of them."""
         row, env = indices
-        rows, envs = (row.unsqueeze(-1) + self.steps_ahead) % self.num_rows, env.unsqueeze(-1)
-        stops = (self.terminal[rows, envs] | self.episode_end[rows, envs]).long()  # [B, n]
+        at = self.observations.place(row.unsqueeze(-1) + self.steps_ahead, env.unsqueeze(-1))  # [B, n]
+        stops = (take(self.terminal, at) | take(self.episode_end, at)).long()
         taken = (stops.cumsum(-1) - stops) == 0  # no stop before this step
         if limit is not None:
             taken &= self.steps_ahead < limit.unsqueeze(-1)
         length = taken.sum(-1)
-        reward = (self.reward[rows, envs].double() * taken * self.gammas[:-1]).sum(-1).float()
+        reward = (take(self.reward, at).double() * taken * self.gammas[:-1]).sum(-1).float()
         last = row + length - 1
-        discount = (self.gammas[length] * ~self.terminal[last % self.num_rows, env]).float()
+        discount = (self.gammas[length] * ~take(self.terminal, self.observations.place(last, env))).float()
         return Ahead(reward, discount, last)
 
     def metrics(self) -> dict[str, float]:

@@ -21,7 +21,7 @@ from agents.replay import REPLAYS, memory
 from agents.replay.memory import ReplayTooLargeError
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.sum_tree import SumTree
-from agents.replay.uniform import Indices
+from agents.replay.rows import Indices
 from agents.running.progress import Silent
 from agents.running.setup import build
 from value_heads.registry import options_of

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from agents.replay.sequences import SequenceReplay
-from agents.replay.uniform import Indices
+from agents.replay.rows import Indices
 
 # The world that writes who, when and where into its observations.
 SPEC = importlib.util.spec_from_file_location("worlds", Path(__file__).with_name("test_replay_transitions.py"))
