@@ -25,10 +25,16 @@ RHYTHM = (
     "exploration.epsilon_end",
     "exploration.epsilon_steps",
 )
-# Twice the steps of `catch`: with 6,000 the bin heads were still at 0.6 on pilot seeds 101 and 102, which no page has.
-LONGER = {"dqn": {"steps": 12_000, "exploration.epsilon_steps": 6_000}}
+# Found on seeds 101 and 102, which no page has: with 6,000 steps bin heads were at 0.6, and with the rate of both
+# worlds, 2e-3, the deeper encoders stayed at random play.
+CHANGED = {
+    "dqn": {"steps": 12_000, "exploration.epsilon_steps": 6_000, "agent.lr": 5e-4},
+    "pqn": {"agent.lr": 5e-4},
+}
+NUM_BINS = 51
 FRAMES = 2  # stacked, so that boards are images [2, 10, 5], as every encoder wants them
 MORE_THAN_ONE = ("atari", "pong")  # presets for any head, whose parts are those of other recipes
+ANNEALING = 1_000  # updates, of some 3,000
 # Under Munchausen a step adds between -0.9 and 0.03, the entropy of three actions: bins have to cover that.
 SOFT_SUPPORT = [-9.5, 1.6]
 
@@ -53,16 +59,20 @@ def miniature(recipe: str) -> dict[str, Any]:
         if key.startswith("env.") or (key in own and any(f"{key}.".startswith(f"{start}.") for start in RHYTHM))
     }
     changes = {key: value for key, value in changes.items() if value is not None or own.get(key) is not None}
-    changes |= {key: value for key, value in LONGER.get(config.agent.name, {}).items() if key in changes}
+    changes |= {key: value for key, value in CHANGED[config.agent.name].items() if key in changes}
     changes["env.frame_stack"] = FRAMES
     if own.get("agent.target_tau", 1.0) < 1:  # a target that follows by little steps follows every update
         changes.pop("agent.target_every_updates")
     if own.get("target_rule.name") == "munchausen":
         changes["env.support"] = SOFT_SUPPORT
+    if "head.num_bins" in own:
+        changes["head.num_bins"] = NUM_BINS  # of a support that is as small as the returns
     changes |= {key: "none" for key in own if key == "torso.pool"}
     changes |= {key: "same" for key in own if key == "torso.padding"}
     if "exploration.epsilon_after_steps" in own:
         changes |= {"exploration.epsilon_after_steps": 0, "exploration.epsilon_until_steps": None}
+    if "annealing.over_updates" in own:
+        changes["annealing.over_updates"] = ANNEALING
     if "replay.importance_steps" in own and own["replay.importance_steps"] is not None:
         changes["replay.importance_steps"] = changes["steps"]
     return changes

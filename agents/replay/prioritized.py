@@ -11,8 +11,8 @@ from torch import Tensor
 
 from agents.learning.batch import Batch
 from agents.replay.observations import Shape
-from agents.replay.sum_tree import SumTree
 from agents.replay.rows import Indices
+from agents.replay.sum_tree import SumTree
 from agents.replay.uniform import UniformReplay
 
 
