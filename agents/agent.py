@@ -14,6 +14,7 @@ from torch import Tensor
 from agents.components import KINDS, AgentConfig
 from agents.exploration import Bootstrapped
 from agents.learning.learner import Learner, Update
+from agents.learning.recorded import recorded
 from agents.learning.regularizers import Regularizer, TrainedRegularizer
 from agents.learning.targets import TargetRule
 from agents.learning.value_bias import ValueBias
@@ -23,7 +24,7 @@ from agents.replay.uniform import UniformReplay
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed, seeded
 from agents.tables import ConfigError
-from value_heads import ActionValues, Atoms, Draws
+from value_heads import Atoms, Draws
 
 if TYPE_CHECKING:
     from agents.config import RunConfig
@@ -65,6 +66,7 @@ class Agent(ABC):
 
     Config: type[AgentConfig]
     learner: Learner
+    remembers = False  # True: what it says of an observation depends on those before, and changes what comes after
     acts = True  # False: it learns from recorded data, each step of the run is an update, and evaluations alone play
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
@@ -79,6 +81,7 @@ class Agent(ABC):
         self.generator = torch.Generator(self.device).manual_seed(child_seed(config.seed, "noise"))  # of acting
         self.reward_scale = RewardScale(self.num_envs, gamma) if config.agent.normalize_reward else None
         self.value_bias = ValueBias(self.num_envs, gamma)
+        self.values_of = self.predict if self.remembers else recorded(self.predict, self.device)
         self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
         self.by_member = np.zeros((self.members, self.num_envs))  # the same, of what each member says
         self.step = 0  # environment steps observed
@@ -149,16 +152,16 @@ class Agent(ABC):
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"), torch.inference_mode():
             noise = self.actor.head.noise(self.generator)
-            by_member = self.predict(torch.from_numpy(obs).to(self.device), noise).by_member().cpu().numpy()
+            by_member = self.values_of(torch.from_numpy(obs).to(self.device), noise).cpu().numpy()
             if mask is not None:
                 by_member = np.where(mask, by_member, -np.inf)
             q_values = self.exploration.values_of(by_member)
             self.predicted, self.by_member = q_values.max(-1), by_member.max(-1)
             return self.exploration.choose(q_values, self.step, mask)
 
-    def predict(self, obs: Tensor, draws: Draws) -> ActionValues:
-        """What the network that acts says [N, A] of the observations [N, *shape] that are acted on."""
-        return self.actor(obs, draws)
+    def predict(self, obs: Tensor, draws: Draws) -> Tensor:
+        """Q of every member, [M, N, A], by the network that acts, for the observations [N, *shape] to act on."""
+        return self.actor(obs, draws).by_member()
 
     def observe(self, t: Transition) -> None:
         """Take one decision of every environment in."""

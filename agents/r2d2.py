@@ -18,7 +18,7 @@ from agents.networks.recurrent import Memory, RecurrentQNetwork
 from agents.replay.sequences import SequenceReplay
 from agents.running.stopwatch import Stopwatch
 from agents.tables import ConfigError
-from value_heads import ActionValues, Draws
+from value_heads import Draws
 
 if TYPE_CHECKING:
     from agents.config import RunConfig
@@ -44,6 +44,7 @@ class R2D2(DQN):
 
     Config = R2D2Config
     td_loss = SequenceTDLoss
+    remembers = True
     online: RecurrentQNetwork
 
     def __init__(self, config: "RunConfig", spec: EnvSpec, stopwatch: Stopwatch):
@@ -67,9 +68,9 @@ class R2D2(DQN):
         self.sequences = replay
         return replay
 
-    def predict(self, obs: Tensor, draws: Draws) -> ActionValues:
-        """What the online network says of observations [N, *shape], remembering their episodes."""
-        return self.memory.values(obs, draws)
+    def predict(self, obs: Tensor, draws: Draws) -> Tensor:
+        """What the online network says of observations [N, *shape], remembering their episodes: Q [M, N, A]."""
+        return self.memory.values(obs, draws).by_member()
 
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Into replay, with the state in which the network saw `t.obs`, and into memory."""

@@ -61,4 +61,4 @@ class Resets:
         for name, regularizer in learner.td_loss.regularizers.items():
             if isinstance(regularizer, TrainedRegularizer):
                 regularizer.reset(regularizers[name], self.shrink)
-        learner.optimizer.state.clear()
+        learner.optimizer.reset()

@@ -10,7 +10,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from value_heads.base import Atoms, Support
 from value_heads.registry import resolve
@@ -107,7 +106,7 @@ class OneHot(Encoding):
 
     def encode(self, values: Tensor) -> Tensor:
         index = torch.bucketize(self.transform.forward(values).contiguous(), self.edges[1:-1])
-        return functional.one_hot(index, self.num_bins).float()
+        return (index.unsqueeze(-1) == torch.arange(self.num_bins, device=index.device)).float()
 
 
 class TwoHot(Encoding):

@@ -1,8 +1,7 @@
 """The learner: batches in, better weights out. The eager path here is the definition of an update."""
 
 import copy
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 from agents.learning.augmentation import Augmentation
 from agents.learning.batch import Batch, SequenceBatch
 from agents.learning.ensembles import compare_members
+from agents.learning.optimizers import Optimizer
+from agents.learning.recorded import recorded
 from agents.learning.regularizers import Context, Regularizer, TrainedRegularizer
 from agents.learning.targets import TargetRule
 from agents.networks.qnetwork import Network, QNetwork
@@ -33,6 +34,8 @@ class Update(NamedTuple):
 
 class TDLoss(nn.Module):
     """The loss of a batch. It holds both networks, so compilation and `torch.func` wrap this, never a network alone."""
+
+    recordable = True  # see agents.learning.recorded
 
     def __init__(
         self,
@@ -81,14 +84,19 @@ class TDLoss(nn.Module):
         return max((regularizer.future_steps for regularizer in self.regularizers.values()), default=0)
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": functools.partial(torch.optim.AdamW, fused=True),  # AdamW without weight decay is Adam, to the bit
-    "radam": functools.partial(torch.optim.RAdam, decoupled_weight_decay=True),
-}
+class Gradient(NamedTuple):
+    """What an update saw, and what the weights are to be changed by."""
+
+    update: Update
+    gradients: list[Tensor]  # of each parameter, clipped
+    norm: Tensor | None  # before clipping, where there is any
 
 
 class Learner:
     """One optimiser step per `update`, and the target network that follows the online network.
+
+    `differentiate` is the definition of what a batch says about the weights. On a CPU it is recorded when it has been
+    called often, which changes nothing but the time that it takes.
 
     Args:
         online: the network to train; the target network starts as its copy.
@@ -127,13 +135,14 @@ class Learner:
             self.target.normalizer = online.normalizer  # both see observations the same way at all times
         self.td_loss = td_loss(self.online, self.target, target_rule, regularizers)
         self.parameters = [*online.parameters(), *self.td_loss.trained.parameters()]
-        self.optimizer = OPTIMIZERS[optimizer](self.parameters, lr=lr, eps=adam_eps, weight_decay=weight_decay)
+        self.optimizer = Optimizer(optimizer, self.parameters, lr=lr, eps=adam_eps, weight_decay=weight_decay)
         self.max_grad_norm, self.target_tau, self.augmentation = max_grad_norm, target_tau, augmentation
         self.target_every_updates = target_every_updates
         self.device = next(online.parameters()).device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.num_updates = 0
-        self.norm_before_clipping: Tensor | None = None
+        self.gradient_of = recorded(self.differentiate, self.device) if td_loss.recordable else self.differentiate
+        self.last: Gradient | None = None
 
     def update(self, batch: Batch | SequenceBatch) -> Update:
         """One optimiser step, without a host synchronisation."""
@@ -143,16 +152,25 @@ class Learner:
         self.online.torso.before_update()
         draws = self.online.head.draw(size, self.generator, bootstrap=False) or None
         target_draws = self.target_draws(size)
-        self.optimizer.zero_grad(set_to_none=True)
-        update = self.td_loss(batch, draws, target_draws)
-        update.loss.backward()
-        if self.max_grad_norm is not None:
-            self.norm_before_clipping = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        self.optimizer.step()
+        self.last = gradient = self.gradient_of(batch, draws, target_draws)
+        self.optimizer.step(gradient.gradients)
         self.num_updates += 1
         if self.target_every_updates is not None and self.num_updates % self.target_every_updates == 0:
             self.sync_target()
-        return update
+        return gradient.update
+
+    def differentiate(self, batch: Batch | SequenceBatch, draws: Draws | None, target_draws: Draws | None) -> Gradient:
+        """The gradient of the loss of a batch in the weights; its norm is at most max_grad_norm."""
+        update = self.td_loss(batch, draws, target_draws)
+        found = torch.autograd.grad(update.loss, self.parameters, allow_unused=True, materialize_grads=True)
+        # A gradient may lie in memory in another order than its weights, which an optimiser does not see.
+        pairs = zip(found, self.parameters, strict=True)
+        gradients = [g if g.stride() == p.stride() else torch.empty_like(p).copy_(g) for g, p in pairs]
+        update, norm = update._replace(loss=update.loss.detach()), None
+        if self.max_grad_norm is not None:
+            norm = nn.utils.get_total_norm(gradients)
+            gradients = torch._foreach_mul(gradients, (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+        return Gradient(update, list(gradients), norm)
 
     def target_draws(self, size: int) -> Draws | None:
         """Random numbers for the target's prediction, and under "choice" noise for the online network's actions."""
@@ -171,14 +189,13 @@ class Learner:
     @torch.no_grad()
     def grad_norm(self) -> float:
         """Norm of the last update's gradient before clipping, for people to look at."""
-        if self.norm_before_clipping is not None:
-            return float(self.norm_before_clipping)
-        return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+        if self.last is None:
+            return 0.0
+        return float(nn.utils.get_total_norm(self.last.gradients) if self.last.norm is None else self.last.norm)
 
     def set_lr(self, lr: float) -> None:
         """The learning rate of the next updates."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        self.optimizer.lr = lr
 
     def weights(self) -> dict[str, Tensor]:
         """The online network's state."""

@@ -35,6 +35,8 @@ class SequenceTDLoss(TDLoss):
     the time of a sequence, up to the constant T, so that one cut short by its episode's end counts less.
     """
 
+    recordable = False  # an LSTM's backward wants more than the tensors that a recording sees
+
     def forward(self, batch: SequenceBatch, draws: Draws | None = None, target_draws: Draws | None = None) -> Update:
         online = self.unroll(self.online, batch)
         with torch.no_grad():

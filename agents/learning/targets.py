@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from agents.learning.batch import Batch
 from agents.networks.qnetwork import Network, greedy
@@ -88,7 +87,8 @@ def expected_sarsa(
     next_values = target(batch.next_obs, draws)
     q_values = next_values.mean()
     if temperature is None:
-        best = functional.one_hot(greedy(q_values, batch.next_mask), q_values.shape[-1]).float()
+        actions = torch.arange(q_values.shape[-1], device=q_values.device)
+        best = (greedy(q_values, batch.next_mask).unsqueeze(-1) == actions).float()
     else:
         best = soft_policy(q_values, batch.next_mask, temperature)[0]
     legal = torch.ones_like(q_values) if batch.next_mask is None else some_legal(batch.next_mask).float()

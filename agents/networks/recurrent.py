@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from agents.networks.qnetwork import QNetwork
 from agents.networks.torsos import Torso
@@ -49,7 +48,7 @@ class RecurrentQNetwork(QNetwork):
             state: [B, 2H], before the first.
         """
         encoded = self.features(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
-        action = functional.one_hot(last_action + 1, self.num_actions + 1)[..., 1:]
+        action = last_action.unsqueeze(-1) == torch.arange(self.num_actions, device=obs.device)
         inputs = torch.cat([encoded, action.to(encoded.dtype), last_reward.tanh().unsqueeze(-1)], -1)
         hidden, cell = (part.contiguous() for part in state.unsqueeze(0).chunk(2, -1))
         features, last = self.lstm(inputs, (hidden, cell))

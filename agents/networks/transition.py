@@ -5,7 +5,6 @@ B batch, F features, A actions; maps are [C, H, W] with C * H * W = F.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from agents.networks.base import ImageTorso, Torso, renormalized
 
@@ -29,7 +28,7 @@ class TransitionModel(nn.Module):
         )
 
     def forward(self, features: Tensor, action: Tensor) -> Tensor:
-        chosen = functional.one_hot(action, self.num_actions).to(features.dtype)  # [B, A]
+        chosen = (action.unsqueeze(-1) == torch.arange(self.num_actions, device=action.device)).to(features.dtype)
         if self.map_shape is not None:
             features = features.unflatten(1, self.map_shape)
             chosen = chosen[:, :, None, None].expand(-1, -1, *self.map_shape[1:])

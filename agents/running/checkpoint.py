@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-FORMAT, VERSION = "classyq-checkpoint", 1
+FORMAT, VERSION = "classyq-checkpoint", 2
 SEGMENT_BYTES = 2**28  # of one file, about: more would be copied at once when it is written and when it is read
 
 

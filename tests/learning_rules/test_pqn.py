@@ -115,7 +115,7 @@ def test_the_learning_rate_may_fall_to_0_over_the_run(decay, rate):
     agent = make(**{"agent.lr": 0.5, "agent.lr_decay": decay})
     play(agent)
     agent.learn()
-    assert agent.learner.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+    assert agent.learner.optimizer.lr == pytest.approx(rate)
 
 
 def test_an_episode_that_is_cut_from_outside_bootstraps_there():

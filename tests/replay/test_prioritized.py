@@ -20,8 +20,8 @@ from agents.config import RunConfig
 from agents.replay import REPLAYS, memory
 from agents.replay.memory import ReplayTooLargeError
 from agents.replay.prioritized import PrioritizedReplay
-from agents.replay.sum_tree import SumTree
 from agents.replay.rows import Indices
+from agents.replay.sum_tree import SumTree
 from agents.running.progress import Silent
 from agents.running.setup import build
 from value_heads.registry import options_of

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.replay.sequences import SequenceReplay
 from agents.replay.rows import Indices
+from agents.replay.sequences import SequenceReplay
 
 # The world that writes who, when and where into its observations.
 SPEC = importlib.util.spec_from_file_location("worlds", Path(__file__).with_name("test_replay_transitions.py"))

@@ -1,0 +1,206 @@
+"""A function of tensors, written down once as the tensor operations that it makes, and from then on repeated from that.
+
+Modules, dataclasses and autograd's graph are there for people and for generality, and with a small network they take
+longer than the arithmetic. Recording runs the function once, notes every operation that reaches torch's dispatcher,
+those of the gradient too (`make_fx`), and writes a function that makes them and nothing else. They are the same
+operations on the same numbers, so the results are the same to the bit.
+
+A function can be recorded if its operations do not depend on values, and if all that changes from call to call is in
+its arguments, or in tensors (weights, buffers) that are changed in place. What cannot be recorded is called as it is.
+"""
+
+import dataclasses
+import operator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+SAME = (aten.detach.default, aten.alias.default)  # operations that give their argument, where no gradient is followed
+
+
+def recorded(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """The function, recorded where that makes it faster and nothing else: on a CPU."""
+    return Recorded(function) if device.type == "cpu" else function
+
+
+class Recorded:
+    """`function`, called as it is at first, and recorded for each kind of arguments that comes often.
+
+    Arguments and results are tensors, or tuples, mappings and dataclasses of tensors and of anything that stays the
+    same. Results are inference tensors: nothing can be differentiated through them.
+
+    Args:
+        after: calls of one kind before it is recorded, which takes as long as hundreds of calls.
+    """
+
+    def __init__(self, function: Callable[..., Any], after: int = 200):
+        self.function, self.after = function, after
+        self.calls: dict[Any, int] = {}  # of each kind of arguments, before it was recorded
+        self.recordings: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        tensors, kind = [], []
+        collect(args, tensors, kind)
+        key = tuple(kind)
+        recording = self.recordings.get(key)
+        if recording is None:
+            self.calls[key] = self.calls.get(key, 0) + 1
+            if self.calls[key] <= self.after:
+                return self.function(*args)
+            with torch.inference_mode(mode=False), torch.enable_grad():
+                recording = self.recordings[key] = self.record(args, [tensor.clone() for tensor in tensors])
+        with torch.inference_mode():
+            return recording(args, tensors)
+
+    def record(self, args: Any, tensors: list[Tensor]) -> Callable[..., Any]:
+        """The function that takes arguments and their tensors to results."""
+        try:
+            operations, template = record(self.function, args, tensors)
+        except Exception as error:  # whatever a part from outside does that cannot be recorded
+            warnings.warn(f"not recorded, which would be faster: {error}", stacklevel=4)
+            return lambda args, _: self.without_recording(args)
+        return lambda _, tensors: rebuild(template, iter(operations(*tensors)))
+
+    @torch.inference_mode(mode=False)
+    def without_recording(self, args: Any) -> Any:
+        return self.function(*args)
+
+
+def record(function: Callable[..., Any], args: Any, tensors: list[Tensor]) -> tuple[Callable[..., Any], Any]:
+    """The operations of `function` on tensors as a function, and what they give, in place of tensors anything."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # half a second, which short runs do without
+
+    results: list[Any] = []
+
+    def flat(*given: Tensor) -> list[Tensor]:
+        results.append(function(*rebuild(args, iter(given))))
+        outputs: list[Tensor] = []
+        collect(results[-1], outputs, [])
+        return outputs
+
+    module = make_fx(flat)(*tensors)
+    constants = simplify(module)
+    outputs: list[Tensor] = []
+    collect(results[-1], outputs, [])
+    template = rebuild(results[-1], iter([torch.empty(0)] * len(outputs)))
+    return write(module.graph, constants), template
+
+
+def collect(value: Any, tensors: list[Tensor], kind: list[Any]) -> None:
+    """All tensors in `value`, in order, and what must be the same for a recording to fit."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        kind.append((value.shape, value.dtype, value.stride()))
+    elif isinstance(value, tuple | list):
+        for part in value:
+            collect(part, tensors, kind)
+    elif isinstance(value, Mapping):
+        kind.extend(value)
+        for part in value.values():
+            collect(part, tensors, kind)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            collect(getattr(value, field.name), tensors, kind)
+    elif value is None:
+        kind.append(None)
+
+
+def rebuild(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """`value` with other tensors, in the order of `collect`."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if isinstance(value, tuple | list):
+        parts = [rebuild(part, tensors) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, Mapping):
+        return {name: rebuild(part, tensors) for name, part in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(
+            value, **{f.name: rebuild(getattr(value, f.name), tensors) for f in dataclasses.fields(value)}
+        )
+    return value
+
+
+def simplify(module: fx.GraphModule) -> dict[fx.Node, Tensor]:
+    """Leave out of a graph what changes nothing, and give the tensors that it finds instead of computing.
+
+    Views of weights are made here once. Where an operation changes a tensor in place, equal ones stay.
+    """
+    graph, constants = module.graph, {}
+    mutates = any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in graph.nodes)
+    seen: dict[Any, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op == "get_attr":
+            constants[node] = operator.attrgetter(str(node.target))(module).detach()
+        if node.op != "call_function":
+            continue
+        first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
+        twin = None
+        if node.target in SAME:
+            twin = first
+        elif node.target is aten.t.default and first is not None and first.target is aten.t.default:
+            twin = first.args[0]
+        elif first in constants and is_view(node.target):
+            constants[node] = node.target(constants[first], *node.args[1:], **node.kwargs)
+        elif not mutates:
+            key = node.target, fx.node.map_arg(node.args, str), repr(node.kwargs)
+            twin = seen.setdefault(repr(key), node)
+        if isinstance(twin, fx.Node) and twin is not node:
+            node.replace_all_uses_with(twin)
+            graph.erase_node(node)
+    if not mutates:
+        graph.eliminate_dead_code()
+    return constants
+
+
+def is_view(target: Any) -> bool:
+    """Whether an operation gives another view of its first argument, and does nothing else."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    alias = target._schema.arguments[0].alias_info
+    return alias is not None and not alias.is_write and len(target._schema.returns) == 1
+
+
+def write(graph: fx.Graph, constants: Mapping[fx.Node, Tensor]) -> Callable[..., Any]:
+    """A Python function of the placeholders of a graph that makes its operations one after the other.
+
+    What is not needed any more is let go at once, as it would be without recording.
+    """
+    names: dict[str, Any] = {}
+
+    def constant(value: Any) -> str:
+        names[f"k{len(names)}"] = value
+        return f"k{len(names) - 1}"
+
+    def text(value: Any) -> str:
+        if isinstance(value, fx.Node):
+            return constant_names[value] if value in constants else value.name
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(text, value))}]"
+        return repr(value) if value is None or isinstance(value, int | bool) else constant(value)
+
+    constant_names = {node: constant(value) for node, value in constants.items()}
+    nodes = [node for node in graph.nodes if node not in constants]
+    last_use = {used: node for node in nodes for used in node.all_input_nodes if used not in constants}
+    over: dict[fx.Node, list[str]] = {}
+    for used, node in last_use.items():
+        over.setdefault(node, []).append(used.name)
+    lines = []
+    for node in nodes:
+        if node.op == "placeholder":
+            continue
+        arguments = [text(a) for a in node.args] + [f"{name}={text(a)}" for name, a in node.kwargs.items()]
+        if node.op == "output":
+            lines.append(f"return {arguments[0]}")
+            continue
+        call = getattr(node.target, "_op", node.target)  # the built-in that an OpOverload calls
+        lines.append(f"{node.name} = {constant(call)}({', '.join(arguments)})")
+        if node in over:
+            lines.append(f"del {', '.join(over[node])}")
+    given = ", ".join(node.name for node in nodes if node.op == "placeholder")
+    exec("\n    ".join([f"def operations({given}):", *lines]), names)
+    return names["operations"]
