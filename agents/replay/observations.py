@@ -125,32 +125,32 @@ class ObservationStore:
             self.finals = torch.zeros(2 * needed, *self.frame_shape, dtype=self.dtype, device=self.device)
             self.finals[slots % len(self.finals)] = kept
 
-    def read(self, row: Tensor, env: Tensor) -> Tensor:
-        """Observations at absolute rows [B] and environments [B]: [B, *shape]."""
+    def read(self, step: Tensor) -> Tensor:
+        """Observations at steps [B] by their absolute numbers: [B, *shape]."""
         if self.stack == 1:
-            return take(self.frames, self.place(row, env))
+            return take(self.frames, self.place(step))
         back = torch.arange(self.stack - 1, -1, -1, device=self.device)
-        age = take(self.age, self.place(row, env)).unsqueeze(-1)
-        rows = row.unsqueeze(-1) - torch.minimum(back, age)
-        stacks = take(self.frames, self.place(rows, env.unsqueeze(-1)))
+        age = take(self.age, self.place(step)).unsqueeze(-1)
+        steps = step.unsqueeze(-1) - self.num_envs * torch.minimum(back, age)
+        stacks = take(self.frames, self.place(steps))
         if self.pad_zeros:
             before_start = back > age
             stacks[before_start] = 0
         return stacks
 
-    def place(self, row: Tensor, env: Tensor) -> Tensor:
-        """Where absolute rows and environments, which broadcast to [...], lie in columns: int64 [...], see `take`."""
-        return row % self.num_rows * self.num_envs + env
+    def place(self, step: Tensor) -> Tensor:
+        """Where steps [...], by their absolute numbers, lie in columns, see `take`."""
+        return step % (self.num_rows * self.num_envs)
 
-    def read_next(self, row: Tensor, env: Tensor, ended: Tensor) -> Tensor:
-        """The true successors of absolute rows [B]: the next row's observation, or the final one where `ended`."""
-        next_obs = self.read(row + 1, env)
+    def read_next(self, step: Tensor, ended: Tensor) -> Tensor:
+        """The true successors of steps [B]: the next row's observation, or the final one where `ended`."""
+        next_obs = self.read(step + self.num_envs)
         where = ended.nonzero().squeeze(-1)
         if len(where):
-            row, env = row[where], env[where]
-            final = self.finals[take(self.final_slot, self.place(row, env)) % len(self.finals)]
+            step = step[where]
+            final = self.finals[take(self.final_slot, self.place(step)) % len(self.finals)]
             if self.stack > 1:
-                final = torch.cat([self.read(row, env)[:, 1:], final.unsqueeze(1)], 1)
+                final = torch.cat([self.read(step)[:, 1:], final.unsqueeze(1)], 1)
             next_obs[where] = final
         return next_obs
 
@@ -174,12 +174,12 @@ class ObservationStore:
         whole.finals = torch.zeros(len(self.finals), *self.obs_shape, dtype=self.dtype, device=self.device)
         everywhere = torch.arange(self.num_envs, device=self.device)
         for row in range(first_row, stop_row):
-            rows = torch.full_like(everywhere, row)
-            whole.frames[row % self.num_rows] = self.read(rows, everywhere)
+            steps = row * self.num_envs + everywhere
+            whole.frames[row % self.num_rows] = self.read(steps)
             ended = self.final_slot[row % self.num_rows] >= 0
             if ended.any():
                 slots = self.final_slot[row % self.num_rows][ended] % len(self.finals)
-                whole.finals[slots] = self.read_next(rows[ended], everywhere[ended], ended[ended])
+                whole.finals[slots] = self.read_next(steps[ended], ended[ended])
         self.stack, self.frames, self.finals = 1, whole.frames, whole.finals
 
     def segment(self, rows: Tensor) -> dict[str, Tensor]:

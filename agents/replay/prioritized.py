@@ -108,7 +108,7 @@ class PrioritizedReplay(UniformReplay):
 
     def leaf(self, indices: Indices) -> Tensor:
         """The leaves [B] of transitions."""
-        return (indices.row * self.num_envs + indices.env) % self.tree.capacity
+        return indices.step % self.tree.capacity
 
     def sample(self, batch_size: int) -> tuple[Batch, Indices]:
         """`batch_size` transitions in proportion to priority**exponent, with their importance weights.
@@ -128,14 +128,12 @@ class PrioritizedReplay(UniformReplay):
         uniform = uniform.to(self.device)
         first, _ = self.valid_rows()
         leaf = self.tree.find((uniform - self.uniform_mix) / (1 - self.uniform_mix) * self.tree.total())
-        env, at = leaf % self.num_envs, leaf // self.num_envs
-        row = first + (at - first) % self.num_rows
+        start = first * self.num_envs
+        step = start + (leaf - start) % self.tree.capacity
         if self.uniform_mix:
-            flat = (uniform / self.uniform_mix * len(self)).long().clamp(max=len(self) - 1)
-            mixed = uniform < self.uniform_mix
-            row = torch.where(mixed, first + flat // self.num_envs, row)
-            env = torch.where(mixed, flat % self.num_envs, env)
-        return Indices(row, env)
+            any_step = (uniform / self.uniform_mix * len(self)).long().clamp(max=len(self) - 1)
+            step = torch.where(uniform < self.uniform_mix, start + any_step, step)
+        return Indices(step, self.num_envs)
 
     def probability(self, indices: Indices) -> Tensor:
         """P(i) [B], float64, of transitions that can be sampled."""
@@ -163,8 +161,8 @@ class PrioritizedReplay(UniformReplay):
         weight = (error.abs() + self.epsilon) ** self.exponent
         weight = torch.where(weight.isfinite(), weight, self.max_weight)
         self.max_weight = torch.maximum(self.max_weight, weight.max())
-        leaf, (first, stop) = self.leaf(indices), self.weighted_rows
-        there = (indices.row >= first) & (indices.row < stop) & (self.tree.weights[leaf] > 0)
+        leaf, (first, stop) = self.leaf(indices), (row * self.num_envs for row in self.weighted_rows)
+        there = (indices.step >= first) & (indices.step < stop) & (self.tree.weights[leaf] > 0)
         self.tree.set(leaf, torch.where(there, weight, self.tree.weights[leaf]))
 
     def metrics(self) -> dict[str, float]:

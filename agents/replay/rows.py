@@ -1,4 +1,4 @@
-"""How rows of a ring are written and read: columns [T, N, ...] of T rows and N environments, B places.
+"""How rows of a ring are written and read: columns [T, N, ...] of T rows and N environments.
 
 Everything that is done for each step of the environments or each batch goes through here, in the quickest way there is
 (CPU time on one core, torch 2.13: LOG.md).
@@ -12,10 +12,23 @@ from torch import Tensor
 
 
 class Indices(NamedTuple):
-    """Where the transitions of a batch start: absolute rows and environments, both [B]."""
+    """Steps of a replay, by absolute number row * N + env, of any shape [...]; the step after one is N further."""
 
-    row: Tensor
-    env: Tensor
+    step: Tensor
+    num_envs: int
+
+    @classmethod
+    def of(cls, row: Tensor, env: Tensor, num_envs: int) -> "Indices":
+        """The steps in absolute rows of environments."""
+        return cls(row * num_envs + env, num_envs)
+
+    @property
+    def row(self) -> Tensor:
+        return self.step // self.num_envs
+
+    @property
+    def env(self) -> Tensor:
+        return self.step % self.num_envs
 
 
 def write_row(column: Tensor, at: int, value: np.ndarray) -> None:
@@ -31,4 +44,7 @@ def take(column: Tensor, place: Tensor) -> Tensor:
 
     One index for both dimensions takes a third of the time of two, and copies frames whole.
     """
-    return column.flatten(0, 1).index_select(0, place.flatten()).unflatten(0, place.shape)
+    flat = column.flatten(0, 1)
+    if place.dim() == 1:
+        return flat.index_select(0, place)
+    return flat.index_select(0, place.flatten()).unflatten(0, place.shape)

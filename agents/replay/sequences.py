@@ -15,7 +15,7 @@ from agents.learning.batch import SequenceBatch
 from agents.learning.returns import sequence_priority
 from agents.replay.observations import Shape
 from agents.replay.prioritized import PrioritizedReplay
-from agents.replay.rows import Indices
+from agents.replay.rows import Indices, take
 
 
 class SequenceReplay(PrioritizedReplay):
@@ -142,65 +142,64 @@ class SequenceReplay(PrioritizedReplay):
         env = torch.arange(self.num_envs, device=self.device)
         return rows.unsqueeze(-1) * self.num_envs + env, self.observations.age[rows]
 
-    def real(self, indices: Indices) -> Tensor:
-        """Which of the T steps of traces belong to the episode that they start in, bool [T, B]."""
-        ends = self.episode_end[(indices.row + self.trace_time) % self.num_rows, indices.env].long()
+    def real(self, start: Tensor) -> Tensor:
+        """Which of the T steps of traces from `start` [B] on belong to the episode that they start in, bool [T, B]."""
+        ends = take(self.episode_end, self.observations.place(start + self.num_envs * self.trace_time)).long()
         return (ends.cumsum(0) - ends) == 0
 
     def gather(self, indices: Indices) -> SequenceBatch:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The sequences whose traces start at `indices`."""
-        start, env = indices
-        real = self.real(indices)
-        last = start + real.sum(0) - 1  # the row of the last step, [B]
-        burnt_in = self.observations.age[start % self.num_rows, env] > 0
-        first = torch.where(burnt_in, start - self.burn_in, start)
-        steps = torch.where(real, start + self.trace_time, start)  # [T, B]
-        each = Indices(steps.flatten(), env.expand_as(steps).flatten())
-        ahead = self.look_ahead(each, limit=(self.trace - (steps - start)).flatten())
-        at, at_last = each.row % self.num_rows, ahead.last % self.num_rows
-        next_action = self.action[(ahead.last + 1) % self.num_rows, each.env]
-        next_action = next_action.masked_fill(self.episode_end[at_last, each.env], -1)
-        last_action, last_reward = self.before(start, env, first, last)
+        start, N, place = indices.step, self.num_envs, self.observations.place
+        real = self.real(start)
+        last = start + N * (real.sum(0) - 1)  # the last step, [B]
+        burnt_in = take(self.observations.age, place(start)) > 0
+        first = torch.where(burnt_in, start - N * self.burn_in, start)
+        position = torch.where(real, self.trace_time, 0)  # [T, B]
+        steps = start + N * position
+        ahead = self.look_ahead(steps.flatten(), limit=(self.trace - position).flatten())
+        at, at_last = place(steps), place(ahead.last).view_as(steps)
+        next_action = take(self.action, place(ahead.last + N)).view_as(steps)
+        next_action = next_action.masked_fill(take(self.episode_end, at_last), -1)
+        last_action, last_reward = self.before(start, first, last)
         return SequenceBatch(
-            obs=self.seen(start, env, first, last),
+            obs=self.seen(start, first, last),
             last_action=last_action,
             last_reward=last_reward,
-            state=self.state[first % self.num_rows, env],
+            state=take(self.state, place(first)),
             burnt_in=burnt_in,
-            action=self.action[at, each.env].view_as(steps),
+            action=take(self.action, at),
             reward=ahead.reward.view_as(steps),
             discount=ahead.discount.view_as(steps),
-            position=steps - start,
-            next_position=ahead.last.view_as(steps) + 1 - start,
+            position=position,
+            next_position=(ahead.last.view_as(steps) - start) // N + 1,
             real=real,
             weight=torch.ones(len(start), device=self.device),
-            next_action=next_action.view_as(steps),
-            next_mask=None if self.next_mask is None else self.next_mask[at_last, each.env].unflatten(0, steps.shape),
-            mask=None if self.mask is None else self.mask[at, each.env].unflatten(0, steps.shape),
-            bootstrap_mask=None
-            if self.bootstrap_mask is None
-            else self.bootstrap_mask[at, each.env].unflatten(0, steps.shape),
+            next_action=next_action,
+            next_mask=None if self.next_mask is None else take(self.next_mask, at_last),
+            mask=None if self.mask is None else take(self.mask, at),
+            bootstrap_mask=None if self.bootstrap_mask is None else take(self.bootstrap_mask, at),
         )
 
-    def seen(self, start: Tensor, env: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    def seen(self, start: Tensor, first: Tensor, last: Tensor) -> Tensor:
         """The observations of the steps from `first` to `last`, and what the last led to: [L + T + 1, B, *shape]."""
-        rows = torch.minimum(torch.maximum(start + self.time, first), last)
-        obs = self.observations.read(rows.flatten(), env.expand_as(rows).flatten()).unflatten(0, rows.shape)
-        ended = self.episode_end[last % self.num_rows, env]
+        steps = torch.minimum(torch.maximum(start + self.num_envs * self.time, first), last)
+        obs = self.observations.read(steps.flatten()).unflatten(0, steps.shape)
+        ended = take(self.episode_end, self.observations.place(last))
         columns = torch.arange(len(start), device=self.device)
-        obs[self.burn_in + last + 1 - start, columns] = self.observations.read_next(last, env, ended)
+        after = self.burn_in + (last - start) // self.num_envs + 1
+        obs[after, columns] = self.observations.read_next(last, ended)
         return obs
 
-    def before(self, start: Tensor, env: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    def before(self, start: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
         """Actions and rewards before what is `seen`, [L + T + 1, B] both: -1 and 0 at an episode's start."""
-        rows = torch.maximum(start + self.time, first)
-        at = torch.minimum(rows - 1, last) % self.num_rows
-        fresh = (rows == first) & (self.observations.age[first % self.num_rows, env] == 0)
-        return self.action[at, env].masked_fill(fresh, -1), self.reward[at, env].masked_fill(fresh, 0.0)
+        steps, place = torch.maximum(start + self.num_envs * self.time, first), self.observations.place
+        at = place(torch.minimum(steps - self.num_envs, last))
+        fresh = (steps == first) & (take(self.observations.age, place(first)) == 0)
+        return take(self.action, at).masked_fill(fresh, -1), take(self.reward, at).masked_fill(fresh, 0.0)
 
     def update_priorities(self, indices: Indices, td_error: Tensor, losses: Tensor) -> None:
         """What an update saw of the steps of a batch, [T*B] each."""
-        real = self.real(indices)
+        real = self.real(indices.step)
         error = sequence_priority(td_error.to(self.device).view_as(real), real, eta=self.eta)
         super().update_priorities(indices, error, losses)
 

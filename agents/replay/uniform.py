@@ -20,7 +20,7 @@ from agents.replay.rows import Indices, take, write_row
 
 
 class Ahead(NamedTuple):
-    """What n steps led to, [B] each: their discounted rewards, gamma**n * (1 - terminal), and the last row of them."""
+    """What n steps led to, [B] each: their discounted rewards, gamma**n * (1 - terminal), and the last one of them."""
 
     reward: Tensor
     discount: Tensor
@@ -161,7 +161,7 @@ class UniformReplay:
         self.age[episode_end] = 0
 
     def sample(self, batch_size: int) -> tuple[Batch, Indices]:
-        """`batch_size` transitions, drawn with replacement from all that are valid.
+        """`batch_size` transitions, drawn with replacement from all that are valid, and where they start.
 
         Raises:
             ValueError: where there are none yet.
@@ -174,53 +174,55 @@ class UniformReplay:
     def draw(self, batch_size: int) -> Indices:
         """Where the transitions of a batch start: uniformly among the valid."""
         first, stop = self.valid_rows()
-        flat = torch.randint((stop - first) * self.num_envs, (batch_size,), generator=self.generator).to(self.device)
-        return Indices(first + flat // self.num_envs, flat % self.num_envs)
+        low, high = first * self.num_envs, stop * self.num_envs
+        step = torch.randint(low, high, (batch_size,), generator=self.generator)
+        return Indices(step.to(self.device), self.num_envs)
 
     def gather(self, indices: Indices) -> Batch:
         """The transitions that start at `indices`."""
-        row, env = indices
-        reward, discount, last = self.look_ahead(indices)
-        at, at_last, after = (self.observations.place(rows, env) for rows in (row, last, last + 1))
+        step, (reward, discount, last) = indices.step, self.look_ahead(indices.step)
+        at, at_last, after = (self.observations.place(steps) for steps in (step, last, last + self.num_envs))
         ended = take(self.episode_end, at_last)
         return Batch(
-            obs=self.observations.read(row, env),
+            obs=self.observations.read(step),
             action=take(self.action, at),
             reward=reward,
             discount=discount,
-            next_obs=self.observations.read_next(last, env, ended),
+            next_obs=self.observations.read_next(last, ended),
             weight=torch.ones_like(reward),
             next_action=take(self.action, after).masked_fill(ended, -1),
             next_mask=None if self.next_mask is None else take(self.next_mask, at_last),
             mask=None if self.mask is None else take(self.mask, at),
             bootstrap_mask=None if self.bootstrap_mask is None else take(self.bootstrap_mask, at),
-            **(self.future(indices) if self.future_steps else {}),
+            **(self.future(step) if self.future_steps else {}),
         )
 
-    def future(self, indices: Indices) -> dict[str, Tensor]:
-        """What came after `indices`: the fields of a batch that begin with `future_`."""
-        rows = indices.row.unsqueeze(-1) + torch.arange(self.future_steps, device=self.device)  # [B, K]
-        envs = indices.env.unsqueeze(-1).expand_as(rows)
-        at = rows % self.num_rows
-        goes_on = ~(self.terminal[at, envs] | self.episode_end[at, envs])
+    def future(self, step: Tensor) -> dict[str, Tensor]:
+        """What came after steps [B]: the fields of a batch that begin with `future_`."""
+        steps = step.unsqueeze(-1) + self.num_envs * torch.arange(self.future_steps, device=self.device)  # [B, K]
+        at = self.observations.place(steps)
+        goes_on = ~(take(self.terminal, at) | take(self.episode_end, at))
         return {
-            "future_obs": self.observations.read((rows + 1).flatten(), envs.flatten()).unflatten(0, rows.shape),
-            "future_action": self.action[at, envs],
+            "future_obs": self.observations.read((steps + self.num_envs).flatten()).unflatten(0, steps.shape),
+            "future_action": take(self.action, at),
             "future_mask": goes_on.long().cumprod(-1).bool(),
         }
 
-    def look_ahead(self, indices: Indices, limit: Tensor | None = None) -> Ahead:
-        """The rewards of up to n steps from `indices` on, at most `limit` [B] of them."""
-        row, env = indices
-        at = self.observations.place(row.unsqueeze(-1) + self.steps_ahead, env.unsqueeze(-1))  # [B, n]
+    def look_ahead(self, step: Tensor, limit: Tensor | None = None) -> Ahead:
+        """The rewards of up to n steps from steps [B] on, at most `limit` [B] of them."""
+        place = self.observations.place
+        if len(self.steps_ahead) == 1:
+            at = place(step)
+            return Ahead(take(self.reward, at), (self.gammas[1] * ~take(self.terminal, at)).float(), step)
+        at = place(step.unsqueeze(-1) + self.num_envs * self.steps_ahead)  # [B, n]
         stops = (take(self.terminal, at) | take(self.episode_end, at)).long()
         taken = (stops.cumsum(-1) - stops) == 0  # no stop before this step
         if limit is not None:
             taken &= self.steps_ahead < limit.unsqueeze(-1)
         length = taken.sum(-1)
         reward = (take(self.reward, at).double() * taken * self.gammas[:-1]).sum(-1).float()
-        last = row + length - 1
-        discount = (self.gammas[length] * ~take(self.terminal, self.observations.place(last, env))).float()
+        last = step + self.num_envs * (length - 1)
+        discount = (self.gammas[length] * ~take(self.terminal, place(last))).float()
         return Ahead(reward, discount, last)
 
     def metrics(self) -> dict[str, float]:

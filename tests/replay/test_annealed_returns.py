@@ -50,7 +50,7 @@ def test_against_a_loop(name):
         play(replay, 9, told, rng)
         replay.set_returns(n, gamma)
         batch, indices = replay.sample(64)
-        for i, (row, env) in enumerate(zip(*(x.tolist() for x in indices), strict=True)):
+        for i, (row, env) in enumerate(zip(indices.row.tolist(), indices.env.tolist(), strict=True)):
             total, discount, next_obs = truth(told, row, env, n, gamma)
             assert batch.reward[i].item() == pytest.approx(total, rel=1e-6, abs=1e-6)
             assert batch.discount[i].item() == pytest.approx(discount, rel=1e-6)

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from scipy import stats
 from agents.networks.qnetwork import EnvSpec
 from agents.replay import memory
 from agents.replay.fixed import ages, final_slots
+from agents.replay.rows import Indices
 from agents.running import dataset
 from agents.tables import ConfigError
 
@@ -69,8 +69,8 @@ def test_every_transition_is_what_happened(case, n, num_envs, tmp_path):
     replay, truth = load(data, world, n), world.truth(n)
     assert len(replay) == ROWS * num_envs == data.steps
     starts = torch.cartesian_prod(torch.arange(ROWS), torch.arange(num_envs))
-    indices = SimpleNamespace(row=starts[:, 0], env=starts[:, 1])
-    worlds.check_batch(replay.gather((indices.row, indices.env)), indices, truth)
+    indices = Indices.of(starts[:, 0], starts[:, 1], num_envs)
+    worlds.check_batch(replay.gather(indices), indices, truth)
     worlds.check_batch(*replay.sample(200), truth)
     ends = [s.end for env in world.episodes for episode in env for s in episode]
     assert 5 < sum(ends) < len(ends), "there are episodes of several steps"

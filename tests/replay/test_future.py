@@ -45,7 +45,7 @@ def test_against_a_loop(name, n_step, k, share_frames):
         assert batch.future_obs.shape == (40, k, *shape)
         assert batch.future_action.shape == batch.future_mask.shape == (40, k)
         assert torch.equal(batch.future_action[:, 0], batch.action)
-        for b, (row, env) in enumerate(zip(*(x.tolist() for x in indices), strict=True)):
+        for b, (row, env) in enumerate(zip(indices.row.tolist(), indices.env.tolist(), strict=True)):
             assert row + k < len(told[env])
             real = True
             for step in range(k):

@@ -50,10 +50,10 @@ def make_replay(world, n=1, rows=T, seed=0, **options):
     )
 
 
-def of(*pairs):
+def of(replay, *pairs):
     """Indices of (row, env) pairs."""
     row, env = zip(*pairs, strict=True)
-    return Indices(torch.tensor(row), torch.tensor(env))
+    return Indices.of(torch.tensor(row), torch.tensor(env), replay.num_envs)
 
 
 def update(replay, indices, errors):
@@ -73,7 +73,7 @@ def four_transitions(**options):
         obs, no = np.full((1, 1), t, np.float32), np.zeros(1, bool)
         replay.add(obs, np.zeros(1, int), np.zeros(1, np.float32), no, no, obs + 1)
     replay.weigh_new()
-    return replay, of((0, 0), (1, 0), (2, 0), (3, 0))
+    return replay, of(replay, (0, 0), (1, 0), (2, 0), (3, 0))
 
 
 def check_batch(batch, indices, truth):
@@ -161,32 +161,32 @@ def test_the_importance_exponent_rises_to_one(steps, beta):
 def test_new_transitions_have_the_largest_priority_so_far():
     world = World("plain", 30, 2)
     replay = make_replay(world, 3, exponent=1.0, epsilon=0.5)
-    weight = lambda *at: float(replay.tree.weights[replay.leaf(of(at))])  # noqa: E731
+    weight = lambda *at: float(replay.tree.weights[replay.leaf(of(replay, at))])  # noqa: E731
     world.play(replay, 6)
     _, indices = replay.sample(3)
     assert (weight(0, 0), weight(2, 1)) == (1, 1), "before any update"
     assert (weight(3, 0), weight(5, 1)) == (0, 0), "three steps are not done"
-    update(replay, of((0, 0), (1, 1), (2, 0)), [7.5, -0.25, 2])
+    update(replay, of(replay, (0, 0), (1, 1), (2, 0)), [7.5, -0.25, 2])
     world.play(replay, 7)
     replay.sample(1)
     assert [weight(0, 0), weight(0, 1), weight(1, 1), weight(2, 0), weight(3, 0), weight(3, 1)] == [
         *(8, 1, 0.75, 2.5),
         *(8, 8),  # new
     ]
-    update(replay, of((0, 0)), [0])
+    update(replay, of(replay, (0, 0)), [0])
     world.play(replay, 9)
     replay.sample(1)
     assert (weight(0, 0), weight(5, 0)) == (0.5, 8), "the largest never falls"
     update(replay, indices, [0, 0, 0])
     world.play(replay, 10)
-    update(replay, of((5, 0)), [100])
+    update(replay, of(replay, (5, 0)), [100])
     assert (weight(6, 1), weight(5, 0)) == (8, 100.5), "as it was when it became whole, before this update"
 
 
 def test_a_transition_drawn_twice_keeps_the_larger_priority():
     for order in (1, -1):
         replay, _ = four_transitions(exponent=1.0, epsilon=1.0)
-        update(replay, of((1, 0), (1, 0), (2, 0), (1, 0)), [3.0, 5.0, 0.0, 4.0][::order][:4])
+        update(replay, of(replay, (1, 0), (1, 0), (2, 0), (1, 0)), [3.0, 5.0, 0.0, 4.0][::order][:4])
         expected = {1: [1, 6, 1, 1], -1: [1, 5, 6, 1]}[order]
         assert replay.tree.weights[:4].tolist() == expected
 
@@ -205,13 +205,13 @@ def test_what_was_overwritten_since_it_was_sampled_is_left_out():
     replay = make_replay(world)
     world.play(replay, 25)
     first, stop = replay.valid_rows()
-    old = of((first, 0), (first, 1))
+    old = of(replay, (first, 0), (first, 1))
     world.play(replay, 40)
     replay.weigh_new()
     before = replay.tree.weights.clone()
     assert replay.valid_rows()[0] > first
     update(replay, old, [9.0, 9.0])
-    update(replay, of((stop + 15, 0), (stop + 15, 1)), [9.0, 9.0])  # not whole yet: the row after it is missing
+    update(replay, of(replay, (stop + 15, 0), (stop + 15, 1)), [9.0, 9.0])  # not whole yet: the row after it is missing
     assert torch.equal(replay.tree.weights, before)
 
 
@@ -311,11 +311,11 @@ def test_shares_of_samples_are_their_probabilities(sampling, batch_size):
         update_randomly(replay, replay.sample(40)[1], rng)
     first, stop = replay.valid_rows()
     pairs = [(row, env) for row in range(first, stop) for env in range(3)]
-    weights = replay.tree.weights[replay.leaf(of(*pairs))].numpy()
+    weights = replay.tree.weights[replay.leaf(of(replay, *pairs))].numpy()
     assert np.count_nonzero(replay.tree.weights) == len(pairs)
     mix = options.get("uniform_mix", 0.0)
     probability = (1 - mix) * weights / math.fsum(weights) + mix / len(pairs)
-    np.testing.assert_allclose(replay.probability(of(*pairs)), probability, rtol=1e-13)
+    np.testing.assert_allclose(replay.probability(of(replay, *pairs)), probability, rtol=1e-13)
     assert (np.ptp(probability) == 0) == (sampling == "uniform")
     drawn = [replay.draw(batch_size) for _ in range(3_000)]
     counts = np.zeros((50, 3), int)

@@ -111,9 +111,9 @@ def test_final_observations_are_forgotten_with_their_rows():
         obs = np.array([[row]], np.float32)
         store.write(row, obs, np.zeros(1, np.int32), np.array([True]), obs + 0.5)
     assert len(store.finals) == 64
-    rows = torch.tensor([497, 498, 499])
+    steps = torch.tensor([497, 498, 499])
     ended = torch.ones(3, dtype=torch.bool)
-    assert store.read_next(rows, torch.zeros(3, dtype=torch.int64), ended)[:, 0].tolist() == [497.5, 498.5, 499.5]
+    assert store.read_next(steps, ended)[:, 0].tolist() == [497.5, 498.5, 499.5]
 
 
 @pytest.mark.parametrize(("n", "share", "rows"), [(1, False, 3), (10, False, 12), (1, True, 6), (10, True, 15)])

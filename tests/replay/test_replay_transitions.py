@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 
 from agents.replay.observations import ObservationStore
+from agents.replay.rows import Indices
 from agents.replay.uniform import UniformReplay
 
 S, T, ACTIONS, GAMMA = 4, 20, 3, 0.9
@@ -197,7 +198,7 @@ def test_truth_by_hand():
             np.array([ends[row]]),
             np.array([[next_obs[row]]], np.float32),
         )
-    batch = replay.gather(SimpleNamespace(row=torch.arange(8), env=torch.zeros(8, dtype=torch.int64)).__dict__.values())
+    batch = replay.gather(Indices(torch.arange(8), num_envs=1))
     assert batch.obs[:, 0].tolist() == [0, 1, 2, 3, 10, 11, 20, 21]
     assert batch.reward.tolist() == [1 + 1, 2, 4 + 4, 8, 16 + 16, 32, 64 * 3, 128 * 3]
     assert batch.discount.tolist() == [0, 0, 1 / 4, 1 / 2, 0, 0, 1 / 8, 1 / 8]
@@ -297,8 +298,8 @@ def test_what_is_not_a_stack_is_kept_whole(case, n):
         if len(replay):
             # Every one that can be sampled, not a sample: it is the first few that a mistake here would hit.
             starts = torch.cartesian_prod(torch.arange(first, row + 1 - n), torch.arange(3))
-            indices = SimpleNamespace(row=starts[:, 0], env=starts[:, 1])
-            check_batch(replay.gather((indices.row, indices.env)), indices, truth)
+            indices = Indices.of(starts[:, 0], starts[:, 1], num_envs=3)
+            check_batch(replay.gather(indices), indices, truth)
             check_batch(*replay.sample(20), truth)
     # An array that is unlike the stack before it shows as the successor one row earlier.
     expected = max(0, violated - 1)

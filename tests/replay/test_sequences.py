@@ -155,7 +155,7 @@ def test_priorities_by_hand():
     """eta max + (1 - eta) mean over the real steps, to the power of 0.9; weights (min P / P)**0.6."""
     replay = one_episode(6, epsilon=1e-12)
     assert len(replay) == 3
-    indices = Indices(torch.tensor([0, 2, 4]), torch.zeros(3, dtype=torch.int64))
+    indices = Indices(torch.tensor([0, 2, 4]), num_envs=1)
     # The third has two real steps: what is said of its padding is not asked.
     td_error = torch.tensor([[1.0, 0, 3], [-4, 0, -1], [1, 0.5, 99], [2, 0, -99]])
     replay.update_priorities(indices, td_error.flatten(), torch.full((12,), torch.nan))
@@ -189,7 +189,7 @@ def test_a_priority_of_what_left_the_ring_is_ignored():
     world = World("plain", 60, 1, seed=0, end=0.0)
     replay = make_replay(world, (2, 4, 3))
     play(world, replay, 24)
-    indices = Indices(torch.tensor([0, 3, 15]), torch.zeros(3, dtype=torch.int64))
+    indices = Indices(torch.tensor([0, 3, 15]), num_envs=1)
     replay.weigh_new()
     assert (replay.tree.weights[indices.row] > 0).all()
     play(world, replay, 26)  # the first readable row is 3: it has the action before
