@@ -81,6 +81,7 @@ class Agent(ABC):
         self.generator = torch.Generator(self.device).manual_seed(child_seed(config.seed, "noise"))  # of acting
         self.reward_scale = RewardScale(self.num_envs, gamma) if config.agent.normalize_reward else None
         self.value_bias = ValueBias(self.num_envs, gamma)
+        self.draw_noise = self.online.head.noise
         self.values_of = self.predict if self.remembers else recorded(self.predict, self.device)
         self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
         self.by_member = np.zeros((self.members, self.num_envs))  # the same, of what each member says
@@ -150,15 +151,17 @@ class Agent(ABC):
 
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
-        with self.stopwatch("act"), torch.inference_mode():
-            noise = self.actor.head.noise(self.generator)
+        with self.stopwatch("act"):
+            noise = self.draw_noise(self.generator)
             by_member = self.values_of(torch.from_numpy(obs).to(self.device), noise).cpu().numpy()
             if mask is not None:
                 by_member = np.where(mask, by_member, -np.inf)
             q_values = self.exploration.values_of(by_member)
-            self.predicted, self.by_member = q_values.max(-1), by_member.max(-1)
+            self.by_member = by_member.max(-1)
+            self.predicted = self.by_member[0] if self.members == 1 else q_values.max(-1)
             return self.exploration.choose(q_values, self.step, mask)
 
+    @torch.inference_mode()
     def predict(self, obs: Tensor, draws: Draws) -> Tensor:
         """Q of every member, [M, N, A], by the network that acts, for the observations [N, *shape] to act on."""
         return self.actor(obs, draws).by_member()

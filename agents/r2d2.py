@@ -6,6 +6,7 @@ N environments, A actions, T steps of a sequence.
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -68,6 +69,7 @@ class R2D2(DQN):
         self.sequences = replay
         return replay
 
+    @torch.inference_mode()
     def predict(self, obs: Tensor, draws: Draws) -> Tensor:
         """What the online network says of observations [N, *shape], remembering their episodes: Q [M, N, A]."""
         return self.memory.values(obs, draws).by_member()

@@ -9,6 +9,7 @@ A function can be recorded if its operations do not depend on values, and if all
 its arguments, or in tensors (weights, buffers) that are changed in place. What cannot be recorded is called as it is.
 """
 
+import copy
 import dataclasses
 import operator
 import warnings
@@ -55,6 +56,10 @@ class Recorded:
                 recording = self.recordings[key] = self.record(args, [tensor.clone() for tensor in tensors])
         with torch.inference_mode():
             return recording(args, tensors)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Recorded":
+        """A copy of the function, without what was recorded, which has the tensors of the old one."""
+        return Recorded(copy.deepcopy(self.function, memo), self.after)
 
     def record(self, args: Any, tensors: list[Tensor]) -> Callable[..., Any]:
         """The function that takes arguments and their tensors to results."""

@@ -33,7 +33,7 @@ class Indices(NamedTuple):
 
 def write_row(column: Tensor, at: int, value: np.ndarray) -> None:
     """column[at] = value [N, ...]; on a CPU as numpy does it, in a third of the time."""
-    if column.device.type == "cpu":
+    if column.is_cpu:
         column.numpy()[at] = value
     else:
         column[at] = torch.from_numpy(value)

@@ -70,13 +70,14 @@ class Run:
         self.agent.learn()
         with self.stopwatch("env"):
             step = self.venv.recv()
-            self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, step.done)]
+            done = step.done
+            self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, done)]
             next_mask = self.venv.action_mask
         self.agent.observe(
-            Transition(self.obs, action, step.reward, step.terminal, step.done, step.next_obs, next_mask, mask)
+            Transition(self.obs, action, step.reward, step.terminal, done, step.next_obs, next_mask, mask)
         )
         with self.stopwatch("env"):
-            self.obs = self.venv.reset_done(step.done)
+            self.obs = self.venv.reset_done(done)
         self.step += self.config.env.num_envs
 
     def scalars(self, steps_per_second: float) -> dict[str, float]:
