@@ -157,7 +157,7 @@ def measure(
     check_agent(config)
     for name in heads:
         config.with_overrides({"head.name": name})  # refuses what there is not, before anything is measured
-    torch.set_num_threads(config.num_threads)
+    machine.prepare(config.num_threads)
     config, _ = resolve(config.with_overrides(for_measuring(config)), Path("nowhere"))
     load = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="classyq-bench-") as scratch, contextlib.ExitStack() as stack:

@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 
 from agents.config import RunConfig
-from agents.running import checkpoint, evaluation
+from agents.running import checkpoint, evaluation, machine
 from agents.running.metrics import MetricsWriter, write_whole
 from agents.running.progress import Reporter, Silent
 from agents.running.run import Run
@@ -54,7 +53,7 @@ def train(
     """
     run_dir, start, cpu_start = Path(run_dir), time.perf_counter(), time.process_time()
     reporter = reporter or Silent(config.steps)
-    torch.set_num_threads(config.num_threads)
+    machine.prepare(config.num_threads)
     config, support_source = resolve(config, run_dir)
     if resume_from is None and (earlier := finished_summary(run_dir)) is not None:
         reporter.say(f"{run_dir} is finished: all {config.steps:,} steps are made")
