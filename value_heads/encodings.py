@@ -127,6 +127,15 @@ class TwoHot(Encoding):
         distance = self.to_grid(values).clamp(self.grid[0], self.grid[-1]).unsqueeze(-1) - self.grid
         return (1 - torch.where(distance < 0, -distance / before, distance / after)).clamp(min=0)
 
+    def forward(self, atoms: Atoms) -> Tensor:
+        """As of every encoding, without a table of atoms x bins: an atom has mass on two bins, and none elsewhere."""
+        values = self.to_grid(atoms.values.float().clamp(*self.support)).clamp(self.grid[0], self.grid[-1])
+        above = torch.bucketize(values.contiguous(), self.grid).clamp(1, self.num_bins - 1)
+        low, high, probs = self.grid[above - 1], self.grid[above], atoms.probs.float()
+        share = (values - low) / (high - low)
+        nothing = torch.zeros_like(values[..., :1]).expand(*values.shape[:-1], self.num_bins)
+        return nothing.scatter_add(-1, above - 1, probs * (1 - share)).scatter_add(-1, above, probs * share)
+
 
 class HLGauss(Encoding):
     """The mass that a Gaussian around the return puts on each bin, renormalised to the bins.

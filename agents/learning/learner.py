@@ -72,7 +72,7 @@ class TDLoss(nn.Module):
         terms = {name: term.detach() for name, term in {"td_loss": td_loss, **extra}.items()}
         td_error = (goal.mean() - prediction.mean()).detach()
         seen = replace(prediction, outputs=prediction.outputs.detach())
-        return Update(td_loss + sum(extra.values()), terms, losses.detach(), td_error, seen, goal)
+        return Update(sum(extra.values(), td_loss), terms, losses.detach(), td_error, seen, goal)
 
     def next_features(self, online: Network, batch: Batch) -> Tensor | None:
         """The online torso's output for next_obs, where a regulariser wants it: it costs a forward and a backward."""
@@ -177,10 +177,13 @@ class Learner:
         """
         if gradient.norm is None or self.max_grad_norm is None:
             return gradient
-        scale = self.max_grad_norm / (gradient.norm + 1e-6)
-        if self.device.type == "cpu" and scale >= 1:
+        norm = float(gradient.norm) if self.device.type == "cpu" else gradient.norm
+        scale = self.max_grad_norm / (norm + 1e-6)
+        if isinstance(scale, Tensor):
+            scale = scale.clamp(max=1.0)
+        elif scale >= 1:
             return gradient
-        return gradient._replace(gradients=list(torch._foreach_mul(gradient.gradients, scale.clamp(max=1.0))))
+        return gradient._replace(gradients=list(torch._foreach_mul(gradient.gradients, scale)))
 
     def target_draws(self, size: int) -> Draws | None:
         """Random numbers for the target's prediction, and under "choice" noise for the online network's actions."""

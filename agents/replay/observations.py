@@ -133,8 +133,7 @@ class ObservationStore:
         age = take(self.age, self.place(step)).unsqueeze(-1)
         steps = step.unsqueeze(-1) - self.num_envs * torch.minimum(back, age)
         stacks = take(self.frames, self.place(steps))
-        if self.pad_zeros:
-            before_start = back > age
+        if self.pad_zeros and (before_start := back > age).any():
             stacks[before_start] = 0
         return stacks
 
