@@ -95,7 +95,7 @@ class EpsilonGreedy(Exploration):
         """Greedy actions, and random ones with probability `epsilon`: one number, or one for each environment [N]."""
         action = q_values.argmax(-1)
         exploring = self.rng.random(len(action)) < epsilon
-        if not exploring.any():
+        if not np.count_nonzero(exploring):
             return action
         return np.where(exploring, random_actions(self.rng, len(action), q_values.shape[-1], mask), action)
 

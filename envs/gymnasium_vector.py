@@ -107,7 +107,7 @@ class GymnasiumVector(VectorEnv):
             RuntimeError: `reset` was never called.
         """
         self._require_started("reset_done")
-        if checked_done(done, self.num_envs).any():
+        if np.count_nonzero(checked_done(done, self.num_envs)):
             for index in np.flatnonzero(done):
                 self._envs[index].start_next()
             self._check_mask_was_known()

@@ -144,7 +144,8 @@ def checked_actions(action: np.ndarray, num_envs: int, num_actions: int) -> np.n
         raise TypeError(f"actions have dtype {action.dtype}, wanted integers")
     if action.shape != (num_envs,):
         raise ValueError(f"actions have shape {action.shape}, wanted ({num_envs},)")
-    if action.min() < 0 or action.max() >= num_actions:
+    listed = action.tolist()  # whose least and largest number Python finds sooner than numpy
+    if min(listed) < 0 or max(listed) >= num_actions:
         index = int(((action < 0) | (action >= num_actions)).argmax())
         raise ValueError(
             f"action {action[index]} of environment {index} is out of range, wanted 0 .. {num_actions - 1}"

@@ -55,28 +55,23 @@ class Recorded:
             with torch.inference_mode(mode=False), torch.enable_grad():
                 recording = self.recordings[key] = self.record(args, [tensor.clone() for tensor in tensors])
         with torch.inference_mode():
-            return recording(args, tensors)
+            return recording(*tensors)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Recorded":
         """A copy of the function, without what was recorded, which has the tensors of the old one."""
         return Recorded(copy.deepcopy(self.function, memo), self.after)
 
     def record(self, args: Any, tensors: list[Tensor]) -> Callable[..., Any]:
-        """The function that takes arguments and their tensors to results."""
+        """The function that takes the tensors of arguments to results."""
         try:
-            operations, template = record(self.function, args, tensors)
+            return record(self.function, args, tensors)
         except Exception as error:  # whatever a part from outside does that cannot be recorded
             warnings.warn(f"not recorded, which would be faster: {error}", stacklevel=4)
-            return lambda args, _: self.without_recording(args)
-        return lambda _, tensors: rebuild(template, iter(operations(*tensors)))
-
-    @torch.inference_mode(mode=False)
-    def without_recording(self, args: Any) -> Any:
-        return self.function(*args)
+            return torch.inference_mode(mode=False)(lambda *given: self.function(*rebuild(args, iter(given))))
 
 
-def record(function: Callable[..., Any], args: Any, tensors: list[Tensor]) -> tuple[Callable[..., Any], Any]:
-    """The operations of `function` on tensors as a function, and what they give, in place of tensors anything."""
+def record(function: Callable[..., Any], args: Any, tensors: list[Tensor]) -> Callable[..., Any]:
+    """The operations of `function` on the tensors in `args`, as a function of these."""
     from torch.fx.experimental.proxy_tensor import make_fx  # half a second, which short runs do without
 
     results: list[Any] = []
@@ -88,11 +83,7 @@ def record(function: Callable[..., Any], args: Any, tensors: list[Tensor]) -> tu
         return outputs
 
     module = make_fx(flat)(*tensors)
-    constants = simplify(module)
-    outputs: list[Tensor] = []
-    collect(results[-1], outputs, [])
-    template = rebuild(results[-1], iter([torch.empty(0)] * len(outputs)))
-    return write(module.graph, constants), template
+    return write(module.graph, simplify(module), results[-1])
 
 
 def collect(value: Any, tensors: list[Tensor], kind: list[Any]) -> None:
@@ -100,18 +91,18 @@ def collect(value: Any, tensors: list[Tensor], kind: list[Any]) -> None:
     if isinstance(value, Tensor):
         tensors.append(value)
         kind.append((value.shape, value.dtype, value.stride()))
-    elif isinstance(value, tuple | list):
+    elif value is None:
+        kind.append(None)
+    elif isinstance(value, (tuple, list)):
         for part in value:
             collect(part, tensors, kind)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         kind.extend(value)
         for part in value.values():
             collect(part, tensors, kind)
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             collect(getattr(value, field.name), tensors, kind)
-    elif value is None:
-        kind.append(None)
 
 
 def rebuild(value: Any, tensors: Iterator[Tensor]) -> Any:
@@ -121,7 +112,7 @@ def rebuild(value: Any, tensors: Iterator[Tensor]) -> Any:
     if isinstance(value, tuple | list):
         parts = [rebuild(part, tensors) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {name: rebuild(part, tensors) for name, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.replace(
@@ -170,10 +161,11 @@ def is_view(target: Any) -> bool:
     return alias is not None and not alias.is_write and len(target._schema.returns) == 1
 
 
-def write(graph: fx.Graph, constants: Mapping[fx.Node, Tensor]) -> Callable[..., Any]:
+def write(graph: fx.Graph, constants: Mapping[fx.Node, Tensor], result: Any) -> Callable[..., Any]:
     """A Python function of the placeholders of a graph that makes its operations one after the other.
 
-    What is not needed any more is let go at once, as it would be without recording.
+    What is not needed any more is let go at once, as it would be without recording. The outputs come back in a
+    structure like that of `result`.
     """
     names: dict[str, Any] = {}
 
@@ -188,6 +180,21 @@ def write(graph: fx.Graph, constants: Mapping[fx.Node, Tensor]) -> Callable[...,
             return f"[{', '.join(map(text, value))}]"
         return repr(value) if value is None or isinstance(value, int | bool) else constant(value)
 
+    def structure(value: Any, outputs: Iterator[str]) -> str:
+        if isinstance(value, Tensor):
+            return next(outputs)
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{name!r}: {structure(part, outputs)}" for name, part in value.items()) + "}"
+        if isinstance(value, list):
+            return f"[{', '.join(structure(part, outputs) for part in value)}]"
+        if isinstance(value, tuple):
+            parts = "".join(f"{structure(part, outputs)}, " for part in value)
+            return f"{constant(type(value))}({parts})" if hasattr(value, "_fields") else f"({parts})"
+        if dataclasses.is_dataclass(value):
+            fields = [f"{f.name}={structure(getattr(value, f.name), outputs)}" for f in dataclasses.fields(value)]
+            return f"{constant(type(value))}({', '.join(fields)})"
+        return constant(value)
+
     constant_names = {node: constant(value) for node, value in constants.items()}
     nodes = [node for node in graph.nodes if node not in constants]
     last_use = {used: node for node in nodes for used in node.all_input_nodes if used not in constants}
@@ -198,10 +205,10 @@ def write(graph: fx.Graph, constants: Mapping[fx.Node, Tensor]) -> Callable[...,
     for node in nodes:
         if node.op == "placeholder":
             continue
-        arguments = [text(a) for a in node.args] + [f"{name}={text(a)}" for name, a in node.kwargs.items()]
         if node.op == "output":
-            lines.append(f"return {arguments[0]}")
+            lines.append(f"return {structure(result, map(text, node.args[0]))}")
             continue
+        arguments = [text(a) for a in node.args] + [f"{name}={text(a)}" for name, a in node.kwargs.items()]
         call = getattr(node.target, "_op", node.target)  # the built-in that an OpOverload calls
         lines.append(f"{node.name} = {constant(call)}({', '.join(arguments)})")
         if node in over:

@@ -100,7 +100,7 @@ class ObservationStore:
         write_row(self.frames, at, self.newest(obs))
         write_row(self.age, at, age)
         write_row(self.final_slot, at, NO_SLOT)
-        if done.any():
+        if np.count_nonzero(done):
             self.write_finals(at, done, self.newest(next_obs))
 
     def write_finals(self, at: int, done: np.ndarray, newest: np.ndarray) -> None:

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-
 from agents.config import RunConfig
 from agents.running import checkpoint, evaluation, machine
 from agents.running.metrics import MetricsWriter, write_whole

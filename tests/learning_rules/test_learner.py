@@ -203,7 +203,8 @@ SYNCHRONISING = ("item", "cpu", "numpy", "tolist", "nonzero", "__bool__", "__flo
 def test_an_update_never_waits_for_the_device(head, rule, monkeypatch):
     learner = make_learner(head, rule=rule, normalize=True, max_grad_norm=1.0, target_every_updates=1)
     batch = make_batch()
-    learner.update(batch)  # Adam makes its state in the first
+    learner.update(batch)
+    learner.device = torch.device("cuda")  # on a CPU nothing is waited for, and the norm is looked at
 
     def refuse(name):
         def called(self, *args, **kwargs):
