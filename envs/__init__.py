@@ -43,6 +43,9 @@ ENVS: dict[str, EnvFactory] = {
     "identity": Identity,
     "recall": Recall,
 }
+MINATAR_GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
+MINATAR = {f"minatar/{game}": game for game in MINATAR_GAMES}
+"""Ids of our own MinAtar; `MinAtar/Asterix-v1` and so on are those of the original's package."""
 ENTRY_POINT_GROUP = "classyq.envs"
 REGISTERED_BY = {"MinAtar/": ("minatar.gym", "register_envs", "pip install 'classyq[minatar]'")}
 """Ids that gymnasium knows only after their package was asked to register them, by what they begin with."""
@@ -54,7 +57,7 @@ class UnknownEnvironment(ValueError):
 
 def list_envs() -> list[str]:
     """Ids of the built-ins, of the entry points and of what gymnasium has registered, each group sorted."""
-    return [*sorted(ENVS), *sorted(_entry_points().names), *sorted(gymnasium.registry)]
+    return [*sorted(ENVS), *MINATAR, *sorted(_entry_points().names), *sorted(gymnasium.registry)]
 
 
 def make_env(
@@ -70,7 +73,7 @@ def make_env(
         env_id: a built-in name, the name of an entry point in the group classyq.envs, `./file.py:Name`,
             `package.module:Name`, or a gymnasium id; looked up in this order. Name is a callable that makes
             an environment, or a gymnasium id that the module registers.
-        render_mode: passed on only if given.
+        render_mode: passed on only if given, and not to `minatar/...`, which draws nothing beyond what is observed.
         protocol: see `make_vector`.
         kwargs: further arguments for the environment; of an Atari game, changes of its protocol's fields.
 
@@ -85,6 +88,10 @@ def make_env(
         return AtariGame(env_id, protocol=_atari_protocol(protocol, kwargs or {}), render_mode=render_mode)
     _refuse_protocol(env_id, protocol)
     arguments = dict(kwargs or {})
+    if env_id in MINATAR:
+        from envs.minatar import MinAtarEnv
+
+        return MinAtarEnv(MINATAR[env_id], **arguments)
     if render_mode is not None:
         arguments["render_mode"] = render_mode
     env = _resolved(env_id)(**arguments)
@@ -109,16 +116,20 @@ def make_vector(
     Args:
         protocol: for Atari games (`ALE/...`), a name in `envs.atari_protocol.PROTOCOLS`; `machado` if none is given.
             There, `kwargs` are changes of the protocol's fields, and num_threads.
+        kwargs: for `minatar/...`, options of `envs.minatar.MinAtarVector`.
 
     Raises:
         UnknownEnvironment: the id leads nowhere.
         TypeError: it leads to something that is no gymnasium environment.
-        ValueError: an option is out of range, or a protocol is given for anything but an Atari game.
+        ValueError: an option is out of range, a protocol is given for anything but an Atari game, or frame_stack for
+            `minatar/...`.
     """
     if is_atari(env_id):
         options = dict(kwargs or {}) | ({} if frame_stack is None else {"frame_stack": frame_stack})
         return _atari_vector(env_id, num_envs, seed, max_steps, render_mode, protocol, options)
     _refuse_protocol(env_id, protocol)
+    if env_id in MINATAR:
+        return _minatar_vector(env_id, num_envs, seed, max_steps, frame_stack, kwargs or {})
     envs = [make_env(env_id, render_mode=render_mode, kwargs=kwargs) for _ in range(num_envs)]
     return GymnasiumVector(envs, seed=seed, max_steps=max_steps, frame_stack=frame_stack)
 
@@ -151,6 +162,16 @@ def _atari_vector(
     )
 
 
+def _minatar_vector(
+    env_id: str, num_envs: int, seed: int, max_steps: int | None, frame_stack: int | None, options: dict[str, Any]
+) -> VectorEnv:
+    from envs.minatar import MinAtarVector  # which needs torch
+
+    if frame_stack is not None:
+        raise ValueError(f"{env_id!r} shows where things move by their trails and stacks no frames, got {frame_stack}")
+    return MinAtarVector(MINATAR[env_id], num_envs=num_envs, seed=seed, max_steps=max_steps, **options)
+
+
 def _atari_protocol(name: str | None, options: dict[str, Any]) -> AtariProtocol:
     changes = {key: value for key, value in options.items() if key != "num_threads"}
     return make_protocol(name or "machado", **changes)
@@ -174,7 +195,7 @@ def _resolved(env_id: str) -> EnvFactory:
     if env_id in gymnasium.registry:
         return _registered(env_id)
     raise UnknownEnvironment(
-        f"unknown environment {env_id!r}, wanted a built-in name ({', '.join(ENVS)}), an entry point of "
+        f"unknown environment {env_id!r}, wanted a built-in name ({', '.join([*ENVS, *MINATAR])}), an entry point of "
         f"{ENTRY_POINT_GROUP}, ./file.py:Name, package.module:Name or a gymnasium id with its version"
         f"{did_you_mean(env_id, list_envs())}"
     )
