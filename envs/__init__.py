@@ -129,7 +129,10 @@ def make_vector(
         return _atari_vector(env_id, num_envs, seed, max_steps, render_mode, protocol, options)
     _refuse_protocol(env_id, protocol)
     if env_id in MINATAR:
-        return _minatar_vector(env_id, num_envs, seed, max_steps, frame_stack, kwargs or {})
+        from envs.minatar import minatar_vector  # which needs torch
+
+        options = dict(kwargs or {}) | {"num_envs": num_envs, "seed": seed, "max_steps": max_steps}
+        return minatar_vector(MINATAR[env_id], frame_stack, **options)
     envs = [make_env(env_id, render_mode=render_mode, kwargs=kwargs) for _ in range(num_envs)]
     return GymnasiumVector(envs, seed=seed, max_steps=max_steps, frame_stack=frame_stack)
 
@@ -162,16 +165,6 @@ def _atari_vector(
     )
 
 
-def _minatar_vector(
-    env_id: str, num_envs: int, seed: int, max_steps: int | None, frame_stack: int | None, options: dict[str, Any]
-) -> VectorEnv:
-    from envs.minatar import MinAtarVector  # which needs torch
-
-    if frame_stack is not None:
-        raise ValueError(f"{env_id!r} shows where things move by their trails and stacks no frames, got {frame_stack}")
-    return MinAtarVector(MINATAR[env_id], num_envs=num_envs, seed=seed, max_steps=max_steps, **options)
-
-
 def _atari_protocol(name: str | None, options: dict[str, Any]) -> AtariProtocol:
     changes = {key: value for key, value in options.items() if key != "num_threads"}
     return make_protocol(name or "machado", **changes)
@@ -195,7 +188,7 @@ def _resolved(env_id: str) -> EnvFactory:
     if env_id in gymnasium.registry:
         return _registered(env_id)
     raise UnknownEnvironment(
-        f"unknown environment {env_id!r}, wanted a built-in name ({', '.join([*ENVS, *MINATAR])}), an entry point of "
+        f"unknown environment {env_id!r}, wanted a built-in name ({', '.join(ENVS)}), an entry point of "
         f"{ENTRY_POINT_GROUP}, ./file.py:Name, package.module:Name or a gymnasium id with its version"
         f"{did_you_mean(env_id, list_envs())}"
     )

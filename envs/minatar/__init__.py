@@ -5,6 +5,7 @@ each game against that package, step by step.
 """
 
 from envs.minatar.games import GAMES
-from envs.minatar.vector import MinAtarEnv, MinAtarVector
+from envs.minatar.single import MinAtarEnv
+from envs.minatar.vector import MinAtarVector, minatar_vector
 
-__all__ = ["GAMES", "MinAtarEnv", "MinAtarVector"]
+__all__ = ["GAMES", "MinAtarEnv", "MinAtarVector", "minatar_vector"]

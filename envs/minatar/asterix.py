@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.minatar.game import INT, SIZE, Chance, Draws, Game, column
+from envs.minatar.game import INT, SIZE, Chance, Draws, Game, choose, column
 
 NUM_LANES = 8  # rows 1 .. 8, with room for one thing each
 FIRST_SPAWN_INTERVAL, FIRST_MOVE_INTERVAL, RAMP_INTERVAL = 10, 5, 100
@@ -64,14 +64,14 @@ class Asterix(Game[AsterixState]):
         touched &= self.lanes == column(player_y)
         taken = touched & gold
         on_board = (moved >= 0) & (moved < SIZE) & ~taken
-        spawn_timer = torch.where(spawns, state.spawn_interval, state.spawn_timer) - 1
-        move_timer = torch.where(moves, state.move_interval, state.move_timer) - 1
+        spawn_timer = choose(spawns, state.spawn_interval, state.spawn_timer) - 1
+        move_timer = choose(moves, state.move_interval, state.move_timer) - 1
         state = state._replace(
             player_x=player_x,
             player_y=player_y,
             spawn_timer=spawn_timer,
             move_timer=move_timer,
-            x=torch.where(on_board, moved, NOWHERE),
+            x=choose(on_board, moved, NOWHERE),
             direction=direction * on_board,
             gold=gold,
         )
@@ -88,8 +88,8 @@ class Asterix(Game[AsterixState]):
         trails = first + behind * num_channels + 2
         there = state.x >= 0
         # what is not there is drawn over the player, where the board is on anyway
-        things = torch.where(there, things, player)
-        trails = torch.where(there & (behind >= 0) & (behind < SIZE), trails, player)
+        things = choose(there, things, player)
+        trails = choose(there & (behind >= 0) & (behind < SIZE), trails, player)
         return self._board(torch.cat([player, things, trails], 1))
 
     def _spawned(self, state: AsterixState, spawns: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,8 +99,8 @@ class Asterix(Game[AsterixState]):
         chosen = draws["lane"] % place[:, -1].clamp(min=1) + 1
         new = empty & (place == column(chosen)) & column(spawns)
         to_the_right = 1 - draws["to_the_right"]
-        x = torch.where(new, column((1 - to_the_right) * (SIZE - 1)), state.x)
-        direction = torch.where(new, column(2 * to_the_right - 1), state.direction)
+        x = choose(new, column((1 - to_the_right) * (SIZE - 1)), state.x)
+        direction = choose(new, column(2 * to_the_right - 1), state.direction)
         gold = torch.where(new, column(draws["gold"] == 0), state.gold)
         return x, direction, gold
 
@@ -113,6 +113,6 @@ class Asterix(Game[AsterixState]):
         return state._replace(
             spawn_interval=state.spawn_interval - (ramps & (state.spawn_interval > 1)).to(INT),
             move_interval=state.move_interval - faster.to(INT),
-            ramp_timer=torch.where(ramps, RAMP_INTERVAL, state.ramp_timer - can_ramp.to(INT)),
+            ramp_timer=choose(ramps, RAMP_INTERVAL, state.ramp_timer - can_ramp.to(INT)),
             num_ramps=state.num_ramps + ramps.to(INT),
         )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.minatar.game import INT, SIZE, Chance, Draws, Game, column
+from envs.minatar.game import INT, SIZE, Chance, Draws, Game, choose, column
 
 FIRST_BRICK_ROW, NUM_BRICK_ROWS = 1, 3
 FIRST_PADDLE_X, FIRST_BALL_Y = 4, 3
@@ -67,9 +67,9 @@ class Breakout(Game[BreakoutState]):
         state = BreakoutState(
             paddle_x=paddle_x,
             ball_x=x,
-            ball_y=torch.where(bounces, state.ball_y, y),
-            dx=torch.where(wall ^ corner, -state.dx, state.dx),
-            dy=torch.where(bounces, -state.dy, state.dy),
+            ball_y=choose(bounces, state.ball_y, y),
+            dx=choose(wall ^ corner, -state.dx, state.dx),
+            dy=choose(bounces, -state.dy, state.dy),
             last_x=state.ball_x,
             last_y=state.ball_y,
             in_brick=brick,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.minatar.game import INT, SIZE, Chance, Draws, Game, column, count_down
+from envs.minatar.game import INT, SIZE, Chance, Draws, Game, choose, column, count_down
 
 NUM_CARS = 8  # one in each of rows 1 .. 8
 MAX_SPEED = 5
@@ -56,25 +56,25 @@ class Freeway(Game[FreewayState]):
         dy = self.dy[action]
         goes = (state.chicken_timer == 0) & (dy != 0)
         chicken_y = (state.chicken_y + dy * goes).clamp(max=CHICKEN_START_Y)
-        chicken_timer = torch.where(goes, CHICKEN_INTERVAL, state.chicken_timer)
+        chicken_timer = choose(goes, CHICKEN_INTERVAL, state.chicken_timer)
         across = chicken_y == 0
-        chicken_y = torch.where(across, CHICKEN_START_Y, chicken_y)
+        chicken_y = choose(across, CHICKEN_START_Y, chicken_y)
 
         interval, direction = self._cars(draws)
-        interval = torch.where(column(across), interval, state.car_interval)
-        direction = torch.where(column(across), direction, state.car_direction)
-        timer = torch.where(column(across), interval, state.car_timer)
+        interval = choose(column(across), interval, state.car_interval)
+        direction = choose(column(across), direction, state.car_direction)
+        timer = choose(column(across), interval, state.car_timer)
         moves = timer == 0
-        x = (state.car_x + direction * moves) % SIZE
+        x = around(state.car_x + direction * moves)
         hit = (state.car_x == CHICKEN_X) | (x == CHICKEN_X)
         hit &= self.lanes == column(chicken_y)
         time_left = state.time_left - 1
         state = FreewayState(
-            chicken_y=torch.where(hit.any(1), CHICKEN_START_Y, chicken_y),
+            chicken_y=choose(hit.any(1), CHICKEN_START_Y, chicken_y),
             chicken_timer=count_down(chicken_timer),
             time_left=time_left,
             car_x=x,
-            car_timer=torch.where(moves, interval, timer - 1),
+            car_timer=choose(moves, interval, timer - 1),
             car_interval=interval,
             car_direction=direction,
         )
@@ -85,7 +85,7 @@ class Freeway(Game[FreewayState]):
         chicken = column((state.chicken_y * SIZE + CHICKEN_X) * num_channels)
         first = self.lanes * (SIZE * num_channels)  # cell 0 of each lane
         cars = first + state.car_x * num_channels + 1
-        behind = (state.car_x - state.car_direction) % SIZE
+        behind = around(state.car_x - state.car_direction)
         trails = first + behind * num_channels + 1 + state.car_interval
         return self._board(torch.cat([chicken, cars, trails], 1))
 
@@ -95,3 +95,8 @@ class Freeway(Game[FreewayState]):
         car = draws["car"]
         to_the_right = (car >= MAX_SPEED).to(INT)
         return car - to_the_right * MAX_SPEED + 1, 2 * to_the_right - 1
+
+
+def around(x: Tensor) -> Tensor:
+    """Columns -1 .. SIZE, those off the board back at its other side."""
+    return x + ((x < 0).to(INT) - (x >= SIZE).to(INT)) * SIZE

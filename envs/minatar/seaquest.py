@@ -1,49 +1,25 @@
 """Seaquest: bring divers up, shoot what comes, and mind your oxygen."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from envs.minatar.game import INT, SIZE, Chance, Draws, Game, column, count_down
-
-NUM_LANES = 8  # rows 1 .. 8
-NUM_BULLETS, NUM_DIVERS, NUM_ENEMIES = 2, 3, 32  # no more can be alive: older ones have left the board
-MAX_OXYGEN, OXYGEN_PER_CELL, MAX_ABOARD = 200, 20, 6
-SHOT_INTERVAL, ENEMY_SHOT_INTERVAL = 5, 10
-FIRST_SPAWN_INTERVAL, DIVER_SPAWN_INTERVAL = 20, 30
-FIRST_MOVE_INTERVAL, LEAST_MOVE_INTERVAL, DIVER_MOVE_INTERVAL = 5, 2, 5
-NOWHERE = -1
-
-
-class SeaquestState(NamedTuple):
-    x: Tensor  # [N], as all that follows: where the submarine's front is
-    y: Tensor
-    direction: Tensor  # 1 to the right, -1 to the left
-    oxygen: Tensor
-    aboard: Tensor  # divers
-    surfaced: Tensor  # bool
-    shot_timer: Tensor
-    spawn_interval: Tensor
-    spawn_timer: Tensor
-    diver_spawn_timer: Tensor
-    move_interval: Tensor  # of enemies
-    num_ramps: Tensor
-    bullet_x: Tensor  # [N, NUM_BULLETS], the older one first; x is NOWHERE in an empty place, here and below
-    bullet_y: Tensor
-    bullet_direction: Tensor
-    diver_x: Tensor  # [N, NUM_DIVERS], the oldest first
-    diver_y: Tensor
-    diver_direction: Tensor
-    diver_timer: Tensor
-    next_place: Tensor  # [N], where the next enemy goes: what is there is the oldest one
-    enemy_x: Tensor  # [N, NUM_ENEMIES], a ring
-    enemy_y: Tensor
-    enemy_direction: Tensor
-    enemy_timer: Tensor
-    enemy_shot_timer: Tensor
-    enemy_shoots: Tensor  # bool, a submarine and no fish
-    shots: Tensor  # [N, 2, NUM_LANES, SIZE] bool, of the enemies: to the right, to the left
+from envs.minatar.game import INT, SIZE, Chance, Draws, Game, choose, column, count_down
+from envs.minatar.seaquest_state import (
+    DIVER_MOVE_INTERVAL,
+    DIVER_SPAWN_INTERVAL,
+    ENEMY_SHOT_INTERVAL,
+    LEAST_MOVE_INTERVAL,
+    MAX_ABOARD,
+    MAX_OXYGEN,
+    NOWHERE,
+    NUM_BULLETS,
+    NUM_ENEMIES,
+    NUM_LANES,
+    OXYGEN_PER_CELL,
+    SHOT_INTERVAL,
+    SeaquestState,
+    first_state,
+)
 
 
 class Seaquest(Game[SeaquestState]):
@@ -75,38 +51,7 @@ class Seaquest(Game[SeaquestState]):
         self.columns = torch.arange(SIZE, dtype=INT, device=self.device)
 
     def start(self, num_envs: int, draws: Draws) -> SeaquestState:
-        def all_of(value: int, *shape: int) -> Tensor:
-            return self._constant(value, num_envs, *shape)
-
-        return SeaquestState(
-            x=all_of(SIZE // 2),
-            y=all_of(0),
-            direction=all_of(-1),
-            oxygen=all_of(MAX_OXYGEN),
-            aboard=all_of(0),
-            surfaced=all_of(1).bool(),
-            shot_timer=all_of(0),
-            spawn_interval=all_of(FIRST_SPAWN_INTERVAL),
-            spawn_timer=all_of(FIRST_SPAWN_INTERVAL),
-            diver_spawn_timer=all_of(DIVER_SPAWN_INTERVAL),
-            move_interval=all_of(FIRST_MOVE_INTERVAL),
-            num_ramps=all_of(0),
-            bullet_x=all_of(NOWHERE, NUM_BULLETS),
-            bullet_y=all_of(0, NUM_BULLETS),
-            bullet_direction=all_of(0, NUM_BULLETS),
-            diver_x=all_of(NOWHERE, NUM_DIVERS),
-            diver_y=all_of(0, NUM_DIVERS),
-            diver_direction=all_of(0, NUM_DIVERS),
-            diver_timer=all_of(0, NUM_DIVERS),
-            next_place=all_of(0),
-            enemy_x=all_of(NOWHERE, NUM_ENEMIES),
-            enemy_y=all_of(0, NUM_ENEMIES),
-            enemy_direction=all_of(0, NUM_ENEMIES),
-            enemy_timer=all_of(0, NUM_ENEMIES),
-            enemy_shot_timer=all_of(0, NUM_ENEMIES),
-            enemy_shoots=all_of(0, NUM_ENEMIES).bool(),
-            shots=all_of(0, 2, NUM_LANES, SIZE).bool(),
-        )
+        return first_state(num_envs, self.device)
 
     def step(self, state: SeaquestState, action: Tensor, draws: Draws) -> tuple[SeaquestState, Tensor, Tensor]:
         state = self._with_enemy(state, draws)
@@ -136,10 +81,10 @@ class Seaquest(Game[SeaquestState]):
         trailing = (x >= 0) & (behind >= 0) & (behind < SIZE)
         there = torch.cat([state.bullet_x >= 0, x >= 0, trailing], 1)
         # what is not there is drawn over the submarine, where the board is on anyway
-        things = torch.where(there, torch.cat([bullets, enemies, divers, trails], 1), front)
+        things = choose(there, torch.cat([bullets, enemies, divers, trails], 1), front)
         board = self._board(torch.cat([front, back, things], 1))
-        board[:, 1 : NUM_LANES + 1, :, 4] = state.shots.any(1)
-        level = torch.div(state.oxygen, OXYGEN_PER_CELL, rounding_mode="floor")
+        board[:, 1 : NUM_LANES + 1, :, 4] = state.shots[:, 0] | state.shots[:, 1]
+        level = state.oxygen // OXYGEN_PER_CELL
         board[:, -1, :, 7] = self.columns < column(level)
         board[:, -1, :, 8] = (self.columns >= column(SIZE - 1 - state.aboard)) & (self.columns < SIZE - 1)
         return board
@@ -154,14 +99,14 @@ class Seaquest(Game[SeaquestState]):
         comes = due & ~against.any(1)
         new = (self.places == column(state.next_place)) & column(comes)
         return state._replace(
-            spawn_timer=torch.where(due, state.spawn_interval, state.spawn_timer),
+            spawn_timer=choose(due, state.spawn_interval, state.spawn_timer),
             next_place=(state.next_place + comes.to(INT)) % NUM_ENEMIES,
-            enemy_x=torch.where(new, (1 - to_the_right) * (SIZE - 1), state.enemy_x),
-            enemy_y=torch.where(new, lane, state.enemy_y),
-            enemy_direction=torch.where(new, direction, state.enemy_direction),
-            enemy_timer=torch.where(new, column(state.move_interval), state.enemy_timer),
-            enemy_shot_timer=torch.where(new, ENEMY_SHOT_INTERVAL, state.enemy_shot_timer),
-            enemy_shoots=torch.where(new, column(draws["enemy_shoots"] == 0), state.enemy_shoots),
+            enemy_x=choose(new, (1 - to_the_right) * (SIZE - 1), state.enemy_x),
+            enemy_y=choose(new, lane, state.enemy_y),
+            enemy_direction=choose(new, direction, state.enemy_direction),
+            enemy_timer=choose(new, column(state.move_interval), state.enemy_timer),
+            enemy_shot_timer=choose(new, ENEMY_SHOT_INTERVAL, state.enemy_shot_timer),
+            enemy_shoots=(new & column(draws["enemy_shoots"] == 0)) | (state.enemy_shoots & ~new),
         )
 
     def _with_diver(self, state: SeaquestState, draws: Draws) -> SeaquestState:
@@ -169,7 +114,7 @@ class Seaquest(Game[SeaquestState]):
         to_the_right = 1 - draws["diver_to_the_right"]
         timer = self._constant(DIVER_MOVE_INTERVAL, len(due))
         return state._replace(
-            diver_spawn_timer=torch.where(due, DIVER_SPAWN_INTERVAL, state.diver_spawn_timer),
+            diver_spawn_timer=choose(due, DIVER_SPAWN_INTERVAL, state.diver_spawn_timer),
             diver_x=pushed(state.diver_x, (1 - to_the_right) * (SIZE - 1), due),
             diver_y=pushed(state.diver_y, draws["diver_lane"] + 1, due),
             diver_direction=pushed(state.diver_direction, 2 * to_the_right - 1, due),
@@ -182,8 +127,8 @@ class Seaquest(Game[SeaquestState]):
         return state._replace(
             x=(state.x + dx).clamp(0, SIZE - 1),
             y=(state.y + self.dy[action]).clamp(0, NUM_LANES),
-            direction=torch.where(dx == 0, state.direction, dx),
-            shot_timer=torch.where(fires, SHOT_INTERVAL, state.shot_timer),
+            direction=choose(dx == 0, state.direction, dx),
+            shot_timer=choose(fires, SHOT_INTERVAL, state.shot_timer),
             bullet_x=pushed(state.bullet_x, state.x, fires),
             bullet_y=pushed(state.bullet_y, state.y, fires),
             bullet_direction=pushed(state.bullet_direction, state.direction, fires),
@@ -204,8 +149,8 @@ class Seaquest(Game[SeaquestState]):
         taken = met & (column(state.aboard) + met.cumsum(1, dtype=INT) <= MAX_ABOARD)
         return state._replace(
             aboard=state.aboard + taken.sum(1, dtype=INT),
-            diver_x=torch.where(taken, NOWHERE, moved),
-            diver_timer=torch.where(moves, DIVER_MOVE_INTERVAL, state.diver_timer - 1),
+            diver_x=choose(taken, NOWHERE, moved),
+            diver_timer=choose(moves, DIVER_MOVE_INTERVAL, state.diver_timer - 1),
         )
 
     def _after_enemies(self, state: SeaquestState) -> tuple[SeaquestState, Tensor, Tensor]:
@@ -218,19 +163,20 @@ class Seaquest(Game[SeaquestState]):
         in_lane = state.enemy_y == column(state.y)
         after = in_lane & (moved == column(state.x))
         rammed = (in_lane & (state.enemy_x == column(state.x))) | after
-        shoots = state.enemy_shoots & (moved >= 0) & (state.enemy_shot_timer == 0)
-        cells = (state.enemy_direction < 0) * (NUM_LANES * SIZE) + (state.enemy_y - 1) * SIZE + moved
+        there, ready = moved >= 0, state.enemy_shot_timer == 0
+        shoots = state.enemy_shoots & there & ready
+        cells = (1 - state.enemy_direction) * (NUM_LANES * SIZE // 2) + (state.enemy_y - 1) * SIZE + moved
         # those that do not shoot put theirs where it leaves the board at once: in the last column, to the right
-        cells = torch.where(shoots, cells, SIZE - 1).long()
+        cells = choose(shoots, cells, SIZE - 1).long()
         state = state._replace(
             enemy_x=moved,
-            enemy_timer=torch.where(moves, column(state.move_interval), state.enemy_timer - 1),
-            enemy_shot_timer=torch.where(state.enemy_shot_timer == 0, ENEMY_SHOT_INTERVAL, state.enemy_shot_timer - 1),
+            enemy_timer=choose(moves, column(state.move_interval), state.enemy_timer - 1),
+            enemy_shot_timer=choose(ready, ENEMY_SHOT_INTERVAL, state.enemy_shot_timer - 1),
         )
         new_shots = torch.zeros_like(state.shots).flatten(1).scatter_(1, cells, True).view_as(state.shots)
         met = self._shots_meet_player(state)
         state = state._replace(shots=state.shots | new_shots)
-        movers = moves & (moved >= 0) & ~after
+        movers = moves & there & ~after
         state, run_into = self._shot_down(state, movers, self._age_order(state, last=~state.enemy_shoots))
         return state, rammed.any(1) | met, run_into
 
@@ -248,9 +194,9 @@ class Seaquest(Game[SeaquestState]):
         comes_up = ~under & ~state.surfaced
         brings = comes_up & (state.aboard != 0)
         all_aboard = brings & (state.aboard == MAX_ABOARD)
-        reward = torch.where(all_aboard, torch.div(state.oxygen, OXYGEN_PER_CELL, rounding_mode="floor"), 0)
-        left = torch.where(all_aboard, 0, state.aboard) - brings.to(INT)
-        oxygen = torch.where(brings, MAX_OXYGEN, state.oxygen - under.to(INT))
+        reward = choose(all_aboard, state.oxygen // OXYGEN_PER_CELL, 0)
+        left = choose(all_aboard, 0, state.aboard) - brings.to(INT)
+        oxygen = choose(brings, MAX_OXYGEN, state.oxygen - under.to(INT))
         too_late = (state.oxygen <= 0) | (comes_up & ~brings)
         state = state._replace(
             oxygen=oxygen,
@@ -275,34 +221,38 @@ class Seaquest(Game[SeaquestState]):
 
     def _age_order(self, state: SeaquestState, last: Tensor) -> Tensor:
         """Rank of each enemy, the oldest first, and those of `last` after all others; [N, NUM_ENEMIES]."""
-        return (self.places - column(state.next_place)) % NUM_ENEMIES + last * NUM_ENEMIES
+        age_order = (self.places - column(state.next_place)) & (NUM_ENEMIES - 1)
+        return age_order + last.to(INT) * NUM_ENEMIES
 
     def _shot_down(self, state: SeaquestState, enemies: Tensor, order: Tensor) -> tuple[SeaquestState, Tensor]:
         """Each bullet, the older one first, takes the first of `enemies` in its cell; how many it were, [N]."""
-        bullets = []
-        enemy_x, num_hits = state.enemy_x, torch.zeros_like(state.x)
+        enemy_cell = state.enemy_y * SIZE + state.enemy_x
+        bullet_cell = choose(state.bullet_x >= 0, state.bullet_y * SIZE + state.bullet_x, NOWHERE)
+        left, spent = enemies, []
         for k in range(NUM_BULLETS):
-            x, y = state.bullet_x[:, k : k + 1], state.bullet_y[:, k : k + 1]
-            met = enemies & (enemy_x >= 0) & (enemy_x == x) & (state.enemy_y == y)
-            rank = torch.where(met, order, 2 * NUM_ENEMIES)
-            hit = met & (rank == rank.amin(1, keepdim=True))
-            hits = hit.any(1)
-            bullets.append(torch.where(hits, NOWHERE, state.bullet_x[:, k]))
-            enemy_x = torch.where(hit, NOWHERE, enemy_x)
-            num_hits = num_hits + hits.to(INT)
-        return state._replace(enemy_x=enemy_x, bullet_x=torch.stack(bullets, 1)), num_hits
+            met = left & (enemy_cell == bullet_cell[:, k : k + 1])
+            rank = choose(met, order, 2 * NUM_ENEMIES)
+            first = rank.amin(1, keepdim=True)
+            left = left & ~(met & (rank == first))
+            spent.append(first < 2 * NUM_ENEMIES)
+        spent = torch.cat(spent, 1)
+        state = state._replace(
+            enemy_x=choose(enemies ^ left, NOWHERE, state.enemy_x), bullet_x=choose(spent, NOWHERE, state.bullet_x)
+        )
+        return state, spent.sum(1, dtype=INT)
 
     def _shots_meet_player(self, state: SeaquestState) -> Tensor:
         cell = (state.y - 1) * SIZE + state.x
-        there = state.shots.any(1).flatten(1).gather(1, column(cell.clamp(min=0).long())).squeeze(1)
+        shots = (state.shots[:, 0] | state.shots[:, 1]).flatten(1)
+        there = shots.gather(1, column(cell.clamp(min=0).long())).squeeze(1)
         return there & (state.y > 0)
 
 
 def on_board(x: Tensor) -> Tensor:
     """Columns, NOWHERE where they are off the board."""
-    return torch.where((x >= 0) & (x < SIZE), x, NOWHERE)
+    return choose((x >= 0) & (x < SIZE), x, NOWHERE)
 
 
 def pushed(queue: Tensor, new: Tensor, where: Tensor) -> Tensor:
     """`queue` [N, K] with `new` [N] at its end in place of the first, where `where` (bool [N])."""
-    return torch.where(column(where), torch.cat([queue[:, 1:], column(new)], 1), queue)
+    return choose(column(where), torch.cat([queue[:, 1:], column(new)], 1), queue)

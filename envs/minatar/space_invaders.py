@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.minatar.game import INT, SIZE, Draws, Game, column, count_down
+from envs.minatar.game import INT, SIZE, Draws, Game, choose, column, count_down
 
 NUM_ROWS, NUM_COLUMNS = 4, 6  # of aliens
 FIRST_CANNON_X, FIRST_ALIEN_X = 5, 2
@@ -74,18 +74,19 @@ class SpaceInvaders(Game[SpaceInvadersState]):
         num_channels = len(self.channels)
         cannon = column((BOTTOM * SIZE + state.cannon_x) * num_channels)
         cells = self._alien_rows(state).unsqueeze(2) * SIZE + self._alien_columns(state).unsqueeze(1)
-        aliens = torch.where(state.aliens, cells * num_channels + 1, cannon.unsqueeze(2)).flatten(1)
+        aliens = choose(state.aliens, cells * num_channels + 1, cannon.unsqueeze(2)).flatten(1)
         # what is not there is drawn over the cannon, where the board is on anyway
         to_its_own = (state.alien_direction > 0).to(INT) + 1  # from the channel of all aliens to that of a direction
-        directions = torch.where(state.aliens.flatten(1), aliens + column(to_its_own), cannon)
+        directions = choose(state.aliens.flatten(1), aliens + column(to_its_own), cannon)
         bullets = (self.board_rows * SIZE + state.bullet_x) * num_channels + 4
-        bullets = torch.where(state.bullet_x >= 0, bullets, cannon)
+        bullets = choose(state.bullet_x >= 0, bullets, cannon)
         alien_bullet = column((state.alien_bullet_y * SIZE + state.alien_bullet_x) * num_channels + 5)
-        alien_bullet = torch.where(column(state.alien_bullet_x) >= 0, alien_bullet, cannon)
+        alien_bullet = choose(column(state.alien_bullet_x) >= 0, alien_bullet, cannon)
         return self._board(torch.cat([cannon, aliens, directions, bullets, alien_bullet], 1))
 
     def _alien_rows(self, state: SpaceInvadersState) -> Tensor:
-        return (column(state.alien_y) + self.rows) % SIZE  # [N, NUM_ROWS]
+        rows = column(state.alien_y) + self.rows
+        return rows - (rows >= SIZE).to(INT) * SIZE  # [N, NUM_ROWS]
 
     def _alien_columns(self, state: SpaceInvadersState) -> Tensor:
         return column(state.alien_x) + self.columns  # [N, NUM_COLUMNS]
@@ -103,14 +104,14 @@ class SpaceInvaders(Game[SpaceInvadersState]):
         """The cannon acts and all bullets fly; whether the aliens' one hits it, bool [N]."""
         fires = (action == 5) & (state.cannon_shot_timer == 0)
         cannon_x = (state.cannon_x + self.dx[action]).clamp(0, BOTTOM)
-        fired = torch.where(fires, state.cannon_x, NOWHERE)
+        fired = choose(fires, state.cannon_x, NOWHERE)
         # a new bullet starts in the bottom row and flies with the others
         bullet_x = torch.cat([state.bullet_x[:, 1:BOTTOM], column(fired), self._constant(NOWHERE, len(fired), 1)], 1)
         bullet_y = state.alien_bullet_y + 1
         state = state._replace(
             cannon_x=cannon_x,
-            cannon_shot_timer=torch.where(fires, CANNON_SHOT_INTERVAL, state.cannon_shot_timer),
-            alien_bullet_x=torch.where(bullet_y < SIZE, state.alien_bullet_x, NOWHERE),
+            cannon_shot_timer=choose(fires, CANNON_SHOT_INTERVAL, state.cannon_shot_timer),
+            alien_bullet_x=choose(bullet_y < SIZE, state.alien_bullet_x, NOWHERE),
             alien_bullet_y=bullet_y,
             bullet_x=bullet_x,
         )
@@ -126,10 +127,10 @@ class SpaceInvaders(Game[SpaceInvadersState]):
         landed = down & self._aliens_at(state, BOTTOM).any(1)
         num_aliens = state.aliens.sum((1, 2), dtype=INT)
         state = state._replace(
-            alien_move_timer=torch.where(
+            alien_move_timer=choose(
                 moves, torch.minimum(num_aliens, state.alien_move_interval), state.alien_move_timer
             ),
-            alien_direction=torch.where(down, -state.alien_direction, state.alien_direction),
+            alien_direction=choose(down, -state.alien_direction, state.alien_direction),
             alien_x=state.alien_x + state.alien_direction * (moves & ~down),
             alien_y=(state.alien_y + down.to(INT)) % SIZE,
         )
@@ -140,14 +141,14 @@ class SpaceInvaders(Game[SpaceInvadersState]):
         shoots = state.alien_shot_timer == 0
         columns = self._alien_columns(state)
         farness = (columns - column(state.cannon_x)).abs() * 2 + (columns > column(state.cannon_x))
-        nearest = torch.where(state.aliens.any(1), farness, 4 * SIZE)
+        nearest = choose(state.aliens.any(1), farness, 4 * SIZE)
         nearest = state.aliens & (nearest == nearest.amin(1, keepdim=True)).unsqueeze(1)
-        x = torch.where(nearest.any(1), columns, NOWHERE).amax(1)
-        y = torch.where(nearest.any(2), self._alien_rows(state), NOWHERE).amax(1)
+        x = choose(nearest.any(1), columns, NOWHERE).amax(1)
+        y = choose(nearest.any(2), self._alien_rows(state), NOWHERE).amax(1)
         return state._replace(
-            alien_shot_timer=torch.where(shoots, ALIEN_SHOT_INTERVAL, state.alien_shot_timer),
-            alien_bullet_x=torch.where(shoots, x, state.alien_bullet_x),
-            alien_bullet_y=torch.where(shoots, y, state.alien_bullet_y),
+            alien_shot_timer=choose(shoots, ALIEN_SHOT_INTERVAL, state.alien_shot_timer),
+            alien_bullet_x=choose(shoots, x, state.alien_bullet_x),
+            alien_bullet_y=choose(shoots, y, state.alien_bullet_y),
         )
 
     def _after_hits(self, state: SpaceInvadersState) -> tuple[SpaceInvadersState, Tensor]:
@@ -155,15 +156,15 @@ class SpaceInvaders(Game[SpaceInvadersState]):
         rows = self._alien_rows(state)
         bullet_x = state.bullet_x.gather(1, rows.long())  # [N, NUM_ROWS]
         hit = state.aliens & (bullet_x.unsqueeze(2) == self._alien_columns(state).unsqueeze(1))
-        spent = torch.where(hit.any(2), NOWHERE, bullet_x)
+        spent = choose(hit.any(2), NOWHERE, bullet_x)
         aliens = state.aliens & ~hit
         cleared = ~aliens.flatten(1).any(1)
         faster = cleared & (state.alien_move_interval > LEAST_MOVE_INTERVAL)
         interval = state.alien_move_interval - faster.to(INT) * self.difficulty_ramping
         state = state._replace(
             cannon_shot_timer=count_down(state.cannon_shot_timer),
-            alien_x=torch.where(cleared, FIRST_ALIEN_X, state.alien_x),
-            alien_y=torch.where(cleared, 0, state.alien_y),
+            alien_x=choose(cleared, FIRST_ALIEN_X, state.alien_x),
+            alien_y=choose(cleared, 0, state.alien_y),
             alien_move_timer=state.alien_move_timer - 1,
             alien_move_interval=interval,
             alien_shot_timer=state.alien_shot_timer - 1,

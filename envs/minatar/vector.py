@@ -5,10 +5,9 @@ N environments, A actions, C channels. The games run on tensors; what is handed 
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from envs.minatar.game import ACTIONS, SIZE
@@ -132,9 +131,7 @@ class MinAtarVector(VectorEnv):
         if len(rows):
             index = torch.from_numpy(rows).to(self._game.device)
             fresh = self._fresh(len(rows))
-            self._state = type(state)(
-                *(old.index_copy(0, index, new) for old, new in zip(state, fresh, strict=True))
-            )
+            self._state = type(state)(*(old.index_copy(0, index, new) for old, new in zip(state, fresh, strict=True)))
             self._obs = self._obs.index_copy(0, index, self._game.observe(fresh))
             self._num_steps[rows] = 0
             self._done[rows] = False
@@ -202,33 +199,12 @@ class MinAtarVector(VectorEnv):
             raise RuntimeError("this environment is closed")
 
 
-class MinAtarEnv(gymnasium.Env[np.ndarray, np.int64]):
-    """One game as gymnasium has it, for who looks at single environments; every episode starts afresh from its seed.
-
-    Args:
-        game: a name in GAMES.
-        options: of MinAtarVector.
+def minatar_vector(game: str, frame_stack: int | None, **options: Any) -> MinAtarVector:
+    """N games with the options of MinAtarVector.
 
     Raises:
-        ValueError: an option out of range, or no such game.
+        ValueError: an option out of range, no such game, or any frame_stack.
     """
-
-    def __init__(self, game: str, **options: Any):
-        self._game, self._options = game, options
-        self._vector = MinAtarVector(game, **options)
-        self.observation_space = self._vector.observation_space
-        self.action_space = Discrete(self._vector.num_actions)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        super().reset(seed=seed)
-        seed = int(self.np_random.integers(2**31 - 1))
-        self._vector = MinAtarVector(self._game, seed=seed, **self._options)
-        return self._vector.reset()[0], {}
-
-    def step(self, action: int | np.integer):
-        step = self._vector.step(np.array([action]))
-        return step.next_obs[0], float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), {}
-
-    def get_action_meanings(self) -> list[str]:
-        """Names of the actions."""
-        return list(self._vector.action_names or [])
+    if frame_stack is not None:
+        raise ValueError(f"frame_stack is {frame_stack}, but MinAtar shows by trails where things go: wanted None")
+    return MinAtarVector(game, **options)

@@ -67,7 +67,11 @@ def seaquest_draws(given, before, game):
     draws, given = {}, list(given)
     if before.enemy:
         right, shoots, lane = given[:3]
-        draws |= {"enemy_to_the_right": right >= 0.5, "enemy_shoots": 0 if shoots < 1 / 3 else 1, "enemy_lane": lane - 1}
+        draws |= {
+            "enemy_to_the_right": right >= 0.5,
+            "enemy_shoots": 0 if shoots < 1 / 3 else 1,
+            "enemy_lane": lane - 1,
+        }
         del given[:3]
     if before.diver:
         right, lane = given
