@@ -132,7 +132,7 @@ class MinAtarVector(VectorEnv):
             index = torch.from_numpy(rows).to(self._game.device)
             fresh = self._fresh(len(rows))
             self._state = type(state)(*(old.index_copy(0, index, new) for old, new in zip(state, fresh, strict=True)))
-            self._obs = self._obs.index_copy(0, index, self._game.observe(fresh))
+            self._obs.index_copy_(0, index, self._game.observe(fresh))  # nobody else has this memory
             self._num_steps[rows] = 0
             self._done[rows] = False
         return self._handed_out(self._obs)
