@@ -85,9 +85,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     last = options.sizes[-1]
-    print(
-        f"| steps a CPU-second | original | {' | '.join(f'N = {n:,}' for n in options.sizes)} | N = {last:,} / original |"
-    )
+    sizes = " | ".join(f"N = {size:,}" for size in options.sizes)
+    print(f"| steps a CPU-second | original | {sizes} | N = {last:,} / original |")
     print("|---" * (len(options.sizes) + 3) + "|")
     ratios = []
     for game in MINATAR_GAMES:

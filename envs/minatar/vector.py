@@ -64,7 +64,9 @@ class MinAtarVector(VectorEnv):
         actions = self._game.minimal_actions if minimal_actions else tuple(range(len(ACTIONS)))
         self.num_actions = len(actions)
         self.action_names = [ACTIONS[action] for action in actions]
-        self.observation_space = Box(0, 1, (SIZE, SIZE, len(self._game.channels)), np.bool_)
+        shape = (SIZE, SIZE, len(self._game.channels))
+        # gymnasium's annotations know only of integers and floats
+        self.observation_space = Box(0, 1, shape, np.bool_)  # pyright: ignore[reportArgumentType, reportCallIssue]
         self._actions = torch.tensor(actions, device=device)
         self._generator = torch.Generator(device)
         self._state: tuple[Tensor, ...] | None = None
