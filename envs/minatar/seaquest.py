@@ -12,7 +12,6 @@ from envs.minatar.seaquest_state import (
     MAX_ABOARD,
     MAX_OXYGEN,
     NOWHERE,
-    NUM_BULLETS,
     NUM_ENEMIES,
     NUM_LANES,
     OXYGEN_PER_CELL,
@@ -20,6 +19,9 @@ from envs.minatar.seaquest_state import (
     SeaquestState,
     first_state,
 )
+
+NEWER, OLDER = 0, 1  # places of bullets
+NEVER = 2 * NUM_ENEMIES  # after all ranks of enemies
 
 
 class Seaquest(Game[SeaquestState]):
@@ -135,13 +137,17 @@ class Seaquest(Game[SeaquestState]):
         )
 
     def _after_bullets(self, state: SeaquestState) -> tuple[SeaquestState, Tensor]:
-        """The player's bullets fly, and take the oldest fish that they meet, else the oldest submarine."""
+        """The player's bullets fly; the newer one first, they take the oldest fish that they meet, else submarine."""
         x = state.bullet_x + state.bullet_direction * (state.bullet_x >= 0)
         state = state._replace(bullet_x=on_board(x))
-        return self._shot_down(state, state.enemy_x >= 0, self._age_order(state, last=state.enemy_shoots))
+        order = state.enemy_shoots.to(INT) * NUM_ENEMIES - self._youth(state)
+        return self._shot_down(state, (NEWER, OLDER), state.enemy_x >= 0, order)
 
     def _after_divers(self, state: SeaquestState) -> SeaquestState:
-        """Divers swim; one that the player meets, before or after, comes aboard while there is room."""
+        """Divers swim; those that the player meets, before or after, come aboard while there is room.
+
+        The newest comes first, which counts where two meet the player and there is room for one.
+        """
         moves = state.diver_timer == 0
         moved = on_board(state.diver_x + state.diver_direction * (moves & (state.diver_x >= 0)))
         met = (state.diver_x == column(state.x)) | (moved == column(state.x))
@@ -177,7 +183,9 @@ class Seaquest(Game[SeaquestState]):
         met = self._shots_meet_player(state)
         state = state._replace(shots=state.shots | new_shots)
         movers = moves & there & ~after
-        state, run_into = self._shot_down(state, movers, self._age_order(state, last=~state.enemy_shoots))
+        # submarines before fish, and of each the newest first, they take the older bullet
+        order = self._youth(state) - state.enemy_shoots.to(INT) * NUM_ENEMIES
+        state, run_into = self._shot_down(state, (OLDER, NEWER), movers, order)
         return state, rammed.any(1) | met, run_into
 
     def _after_shots(self, state: SeaquestState) -> tuple[SeaquestState, Tensor]:
@@ -219,27 +227,34 @@ class Seaquest(Game[SeaquestState]):
             num_ramps=state.num_ramps + ramps.to(INT),
         )
 
-    def _age_order(self, state: SeaquestState, last: Tensor) -> Tensor:
-        """Rank of each enemy, the oldest first, and those of `last` after all others; [N, NUM_ENEMIES]."""
-        age_order = (self.places - column(state.next_place)) & (NUM_ENEMIES - 1)
-        return age_order + last.to(INT) * NUM_ENEMIES
+    def _youth(self, state: SeaquestState) -> Tensor:
+        """Rank of each enemy by its age, 0 of the newest; [N, NUM_ENEMIES]."""
+        return (column(state.next_place) - 1 - self.places) & (NUM_ENEMIES - 1)
 
-    def _shot_down(self, state: SeaquestState, enemies: Tensor, order: Tensor) -> tuple[SeaquestState, Tensor]:
-        """Each bullet, the older one first, takes the first of `enemies` in its cell; how many it were, [N]."""
+    def _shot_down(
+        self, state: SeaquestState, bullets: tuple[int, ...], enemies: Tensor, order: Tensor
+    ) -> tuple[SeaquestState, Tensor]:
+        """Bullets and enemies that meet are gone; how many they were, [N].
+
+        Args:
+            bullets: their places, in the order in which each takes one enemy.
+            enemies: which can be taken, bool [N, NUM_ENEMIES].
+            order: of the enemies in a cell the one with the least number is taken, [N, NUM_ENEMIES].
+        """
         enemy_cell = state.enemy_y * SIZE + state.enemy_x
         bullet_cell = choose(state.bullet_x >= 0, state.bullet_y * SIZE + state.bullet_x, NOWHERE)
-        left, spent = enemies, []
-        for k in range(NUM_BULLETS):
+        left, bullet_x = enemies, list(state.bullet_x.unbind(1))
+        num_hits = torch.zeros_like(state.x)
+        for k in bullets:
             met = left & (enemy_cell == bullet_cell[:, k : k + 1])
-            rank = choose(met, order, 2 * NUM_ENEMIES)
+            rank = choose(met, order, NEVER)
             first = rank.amin(1, keepdim=True)
             left = left & ~(met & (rank == first))
-            spent.append(first < 2 * NUM_ENEMIES)
-        spent = torch.cat(spent, 1)
-        state = state._replace(
-            enemy_x=choose(enemies ^ left, NOWHERE, state.enemy_x), bullet_x=choose(spent, NOWHERE, state.bullet_x)
-        )
-        return state, spent.sum(1, dtype=INT)
+            hit = first.squeeze(1) < NEVER
+            bullet_x[k] = choose(hit, NOWHERE, bullet_x[k])
+            num_hits = num_hits + hit.to(INT)
+        enemy_x = choose(enemies ^ left, NOWHERE, state.enemy_x)
+        return state._replace(enemy_x=enemy_x, bullet_x=torch.stack(bullet_x, 1)), num_hits
 
     def _shots_meet_player(self, state: SeaquestState) -> Tensor:
         cell = (state.y - 1) * SIZE + state.x
@@ -254,5 +269,5 @@ def on_board(x: Tensor) -> Tensor:
 
 
 def pushed(queue: Tensor, new: Tensor, where: Tensor) -> Tensor:
-    """`queue` [N, K] with `new` [N] at its end in place of the first, where `where` (bool [N])."""
-    return choose(column(where), torch.cat([queue[:, 1:], column(new)], 1), queue)
+    """`queue` [N, K] with `new` [N] before all others, and without the last, where `where` (bool [N])."""
+    return choose(column(where), torch.cat([column(new), queue[:, :-1]], 1), queue)

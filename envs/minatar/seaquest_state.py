@@ -30,10 +30,10 @@ class SeaquestState(NamedTuple):
     diver_spawn_timer: Tensor
     move_interval: Tensor  # of enemies
     num_ramps: Tensor
-    bullet_x: Tensor  # [N, NUM_BULLETS], the older one first; x is NOWHERE in an empty place, here and below
+    bullet_x: Tensor  # [N, NUM_BULLETS], the newer one first; x is NOWHERE in an empty place, here and below
     bullet_y: Tensor
     bullet_direction: Tensor
-    diver_x: Tensor  # [N, NUM_DIVERS], the oldest first
+    diver_x: Tensor  # [N, NUM_DIVERS], the newest first
     diver_y: Tensor
     diver_direction: Tensor
     diver_timer: Tensor

@@ -119,11 +119,43 @@ def set_late(state, index, game, rng):
     state.spawn_timer[index], state.diver_spawn_timer[index] = 1, game.d_spawn_timer
 
 
+def crowd(state, index, game, rng):
+    """Put what moves in a game of Seaquest, the original's and ours, into few cells, where the order of things counts."""
+    lane, x = int(rng.integers(2, 8)), int(rng.integers(3, 7))
+    game.sub_x, game.sub_y, game.sub_or, game.surface = x, lane, bool(rng.integers(2)), False
+    game.diver_count, game.shot_timer, game.e_spawn_timer, game.d_spawn_timer = int(rng.integers(3, 7)), 5, 9, 15
+    state.x[index], state.y[index], state.direction[index] = x, lane, 1 if game.sub_or else -1
+    state.surfaced[index], state.aboard[index], state.shot_timer[index] = False, game.diver_count, 5
+    state.spawn_timer[index], state.diver_spawn_timer[index] = 9, 15
+
+    def near(y):
+        return [int(np.clip(x + rng.integers(-2, 3), 0, 9)), int(y), bool(rng.integers(2))]
+
+    shooting_lane = lane + int(rng.integers(-1, 2))
+    game.f_bullets = [near(shooting_lane) for _ in range(2)]  # the older one first
+    game.divers = [[*near(lane + rng.integers(-1, 2)), int(rng.integers(3))] for _ in range(3)]
+    for place, bullet in enumerate(game.f_bullets[::-1]):
+        state.bullet_x[index, place], state.bullet_y[index, place] = bullet[:2]
+        state.bullet_direction[index, place] = 1 if bullet[2] else -1
+    for place, diver in enumerate(game.divers[::-1]):
+        state.diver_x[index, place], state.diver_y[index, place], state.diver_timer[index, place] = *diver[:2], diver[3]
+        state.diver_direction[index, place] = 1 if diver[2] else -1
+    to_the_right = bool(rng.integers(2))
+    for place in range(12):
+        enemy = [*near(shooting_lane)[:2], to_the_right, int(rng.integers(3))]
+        shoots, shot_timer = bool(rng.integers(2)), int(rng.integers(10))
+        (game.e_subs if shoots else game.e_fish).append([*enemy, shot_timer] if shoots else enemy)
+        state.enemy_x[index, place], state.enemy_y[index, place], state.enemy_timer[index, place] = *enemy[:2], enemy[3]
+        state.enemy_direction[index, place] = 1 if to_the_right else -1
+        state.enemy_shoots[index, place], state.enemy_shot_timer[index, place] = shoots, shot_timer
+    state.next_place[index] = 12
+
+
 class Both:
     """N games of the original and N of ours."""
 
-    def __init__(self, name, num_envs, *, late):
-        self.name, self.late = name, late
+    def __init__(self, name, num_envs, *, late, set_up=set_late):
+        self.name, self.late, self.set_up = name, late, set_up
         self.originals = [original.Environment(name, sticky_action_prob=STICKY) for _ in range(num_envs)]
         for index, env in enumerate(self.originals):
             env.random, env.env.random = Recorder(2 * index), Recorder(2 * index + 1)
@@ -150,7 +182,7 @@ class Both:
         if self.late and self.name == "seaquest":
             state = type(state)(*(part.clone() for part in state))
             for index in indices:
-                set_late(state, index, self.originals[index].env, self.rng)
+                self.set_up(state, index, self.originals[index].env, self.rng)
         return state
 
     def step(self):
@@ -196,6 +228,16 @@ class Both:
             )
 
 
+def compare_crowds(num_envs):
+    both = Both("seaquest", num_envs, late=True, set_up=crowd)
+    both.check_observations()
+    for _ in range(12):
+        both.step()
+        both.check_observations()
+        for env in both.originals:
+            env.env.terminal = False  # lost or not: it is about what meets
+
+
 def compare(name, num_envs, num_steps, *, late):
     both = Both(name, num_envs, late=late)
     ended = 0
@@ -219,8 +261,18 @@ def test_every_step_is_that_of_the_original(name, late):
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("name", GAMES)
 def test_many_steps_are_those_of_the_original(name, late):
-    """More than 10^5 of them, and past the end of Freeway."""
+    """10^5 and a few of them, past the end of Freeway."""
     assert compare(name, 40, 2600, late=late) >= 40
+
+
+def test_who_meets_whom_in_a_crowd_is_the_originals():
+    """Where things share a cell, the order in which the original goes through them decides what is left."""
+    compare_crowds(400)
+
+
+@pytest.mark.slow
+def test_who_meets_whom_in_many_crowds_is_the_originals():
+    compare_crowds(9000)
 
 
 @pytest.mark.parametrize("name", GAMES)
