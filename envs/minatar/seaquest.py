@@ -18,6 +18,8 @@ from envs.minatar.seaquest_state import (
     SHOT_INTERVAL,
     SeaquestState,
     first_state,
+    on_board,
+    pushed,
 )
 
 NEWER, OLDER = 0, 1  # places of bullets
@@ -261,13 +263,3 @@ class Seaquest(Game[SeaquestState]):
         shots = (state.shots[:, 0] | state.shots[:, 1]).flatten(1)
         there = shots.gather(1, column(cell.clamp(min=0).long())).squeeze(1)
         return there & (state.y > 0)
-
-
-def on_board(x: Tensor) -> Tensor:
-    """Columns, NOWHERE where they are off the board."""
-    return choose((x >= 0) & (x < SIZE), x, NOWHERE)
-
-
-def pushed(queue: Tensor, new: Tensor, where: Tensor) -> Tensor:
-    """`queue` [N, K] with `new` [N] before all others, and without the last, where `where` (bool [N])."""
-    return choose(column(where), torch.cat([column(new), queue[:, :-1]], 1), queue)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.minatar.game import INT, SIZE
+from envs.minatar.game import INT, SIZE, choose, column
 
 NUM_LANES = 8  # rows 1 .. 8
 NUM_BULLETS, NUM_DIVERS = 2, 3  # no more can be alive: older ones have left the board
@@ -82,3 +82,13 @@ def first_state(num_envs: int, device: torch.device) -> SeaquestState:
         enemy_shoots=all_of(0, NUM_ENEMIES).bool(),
         shots=all_of(0, 2, NUM_LANES, SIZE).bool(),
     )
+
+
+def on_board(x: Tensor) -> Tensor:
+    """Columns, NOWHERE where they are off the board."""
+    return choose((x >= 0) & (x < SIZE), x, NOWHERE)
+
+
+def pushed(queue: Tensor, new: Tensor, where: Tensor) -> Tensor:
+    """`queue` [N, K] with `new` [N] before all others, and without the last, where `where` (bool [N])."""
+    return choose(column(where), torch.cat([column(new), queue[:, :-1]], 1), queue)

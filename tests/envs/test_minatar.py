@@ -7,6 +7,7 @@ import torch
 from envs import make_env, make_vector
 from envs.check import check_env
 from envs.minatar import GAMES, MinAtarEnv, MinAtarVector, minatar_vector
+from envs.minatar.seaquest_state import pushed
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -241,6 +242,11 @@ def test_what_is_refused():
     vector.close()
     with pytest.raises(RuntimeError, match="this environment is closed"):
         vector.reset()
+
+
+def test_what_comes_last_is_first_in_its_queue():
+    queue = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    assert pushed(queue, torch.tensor([7, 8]), torch.tensor([True, False])).tolist() == [[7, 1, 2], [4, 5, 6]]
 
 
 def test_an_ended_episode_is_not_stepped():

@@ -120,7 +120,7 @@ def set_late(state, index, game, rng):
 
 
 def crowd(state, index, game, rng):
-    """Put what moves in a game of Seaquest, the original's and ours, into few cells, where the order of things counts."""
+    """Put what moves in a game of Seaquest, the original's and ours, into few cells, where their order counts."""
     lane, x = int(rng.integers(2, 8)), int(rng.integers(3, 7))
     game.sub_x, game.sub_y, game.sub_or, game.surface = x, lane, bool(rng.integers(2)), False
     game.diver_count, game.shot_timer, game.e_spawn_timer, game.d_spawn_timer = int(rng.integers(3, 7)), 5, 9, 15
@@ -133,6 +133,10 @@ def crowd(state, index, game, rng):
 
     shooting_lane = lane + int(rng.integers(-1, 2))
     game.f_bullets = [near(shooting_lane) for _ in range(2)]  # the older one first
+    if rng.random() < 0.5:  # the two meet
+        there, to_the_right = int(rng.integers(x - 1, x + 2)), bool(rng.integers(2))
+        ways = ((there - 1, True), (there + 1, False))
+        game.f_bullets = [[start, shooting_lane, way] for start, way in (ways if to_the_right else ways[::-1])]
     game.divers = [[*near(lane + rng.integers(-1, 2)), int(rng.integers(3))] for _ in range(3)]
     for place, bullet in enumerate(game.f_bullets[::-1]):
         state.bullet_x[index, place], state.bullet_y[index, place] = bullet[:2]
@@ -141,7 +145,7 @@ def crowd(state, index, game, rng):
         state.diver_x[index, place], state.diver_y[index, place], state.diver_timer[index, place] = *diver[:2], diver[3]
         state.diver_direction[index, place] = 1 if diver[2] else -1
     to_the_right = bool(rng.integers(2))
-    for place in range(12):
+    for place in range(int(rng.integers(1, 13))):
         enemy = [*near(shooting_lane)[:2], to_the_right, int(rng.integers(3))]
         shoots, shot_timer = bool(rng.integers(2)), int(rng.integers(10))
         (game.e_subs if shoots else game.e_fish).append([*enemy, shot_timer] if shoots else enemy)
