@@ -120,12 +120,15 @@ def set_late(state, index, game, rng):
 
 
 def crowd(state, index, game, rng):
-    """Put what moves in a game of Seaquest, the original's and ours, into few cells, where their order counts."""
+    """Put what moves in a game of Seaquest, the original's and ours, into few cells, where their order counts.
+
+    No two are the same in place and time, as they never are in play: the original would take one for the other.
+    """
     lane, x = int(rng.integers(2, 8)), int(rng.integers(3, 7))
     game.sub_x, game.sub_y, game.sub_or, game.surface = x, lane, bool(rng.integers(2)), False
-    game.diver_count, game.shot_timer, game.e_spawn_timer, game.d_spawn_timer = int(rng.integers(3, 7)), 5, 9, 15
+    game.diver_count, game.shot_timer, game.e_spawn_timer, game.d_spawn_timer = int(rng.integers(3, 7)), 15, 9, 15
     state.x[index], state.y[index], state.direction[index] = x, lane, 1 if game.sub_or else -1
-    state.surfaced[index], state.aboard[index], state.shot_timer[index] = False, game.diver_count, 5
+    state.surfaced[index], state.aboard[index], state.shot_timer[index] = False, game.diver_count, 15
     state.spawn_timer[index], state.diver_spawn_timer[index] = 9, 15
 
     def near(y):
@@ -137,7 +140,7 @@ def crowd(state, index, game, rng):
         there, to_the_right = int(rng.integers(x - 1, x + 2)), bool(rng.integers(2))
         ways = ((there - 1, True), (there + 1, False))
         game.f_bullets = [[start, shooting_lane, way] for start, way in (ways if to_the_right else ways[::-1])]
-    game.divers = [[*near(lane + rng.integers(-1, 2)), int(rng.integers(3))] for _ in range(3)]
+    game.divers = [[*near(lane + rng.integers(-1, 2)), int(timer)] for timer in rng.permutation(3)]
     for place, bullet in enumerate(game.f_bullets[::-1]):
         state.bullet_x[index, place], state.bullet_y[index, place] = bullet[:2]
         state.bullet_direction[index, place] = 1 if bullet[2] else -1
@@ -145,8 +148,8 @@ def crowd(state, index, game, rng):
         state.diver_x[index, place], state.diver_y[index, place], state.diver_timer[index, place] = *diver[:2], diver[3]
         state.diver_direction[index, place] = 1 if diver[2] else -1
     to_the_right = bool(rng.integers(2))
-    for place in range(int(rng.integers(1, 13))):
-        enemy = [*near(shooting_lane)[:2], to_the_right, int(rng.integers(3))]
+    for place, here in enumerate(rng.permutation(15)[: rng.integers(1, 13)].tolist()):
+        enemy = [x - 2 + here // 3, shooting_lane, to_the_right, here % 3]
         shoots, shot_timer = bool(rng.integers(2)), int(rng.integers(10))
         (game.e_subs if shoots else game.e_fish).append([*enemy, shot_timer] if shoots else enemy)
         state.enemy_x[index, place], state.enemy_y[index, place], state.enemy_timer[index, place] = *enemy[:2], enemy[3]
