@@ -122,7 +122,8 @@ def set_late(state, index, game, rng):
 def crowd(state, index, game, rng):
     """Put what moves in a game of Seaquest, the original's and ours, into few cells, where their order counts.
 
-    No two are the same in place and time, as they never are in play: the original would take one for the other.
+    No two of a kind are the same in place and time, as they never are in play: the original would take one for the
+    other.
     """
     lane, x = int(rng.integers(2, 8)), int(rng.integers(3, 7))
     game.sub_x, game.sub_y, game.sub_or, game.surface = x, lane, bool(rng.integers(2)), False
@@ -148,14 +149,18 @@ def crowd(state, index, game, rng):
         state.diver_x[index, place], state.diver_y[index, place], state.diver_timer[index, place] = *diver[:2], diver[3]
         state.diver_direction[index, place] = 1 if diver[2] else -1
     to_the_right = bool(rng.integers(2))
-    for place, here in enumerate(rng.permutation(15)[: rng.integers(1, 13)].tolist()):
+    enemies = [
+        (here, shoots) for shoots in (False, True) for here in rng.permutation(15)[: rng.integers(1, 8)].tolist()
+    ]
+    rng.shuffle(enemies)
+    for place, (here, shoots) in enumerate(enemies):
         enemy = [x - 2 + here // 3, shooting_lane, to_the_right, here % 3]
-        shoots, shot_timer = bool(rng.integers(2)), int(rng.integers(10))
+        shoots, shot_timer = bool(shoots), int(rng.integers(10))
         (game.e_subs if shoots else game.e_fish).append([*enemy, shot_timer] if shoots else enemy)
         state.enemy_x[index, place], state.enemy_y[index, place], state.enemy_timer[index, place] = *enemy[:2], enemy[3]
         state.enemy_direction[index, place] = 1 if to_the_right else -1
         state.enemy_shoots[index, place], state.enemy_shot_timer[index, place] = shoots, shot_timer
-    state.next_place[index] = 12
+    state.next_place[index] = len(enemies)
 
 
 class Both:
