@@ -5,10 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.minatar.game import INT, SIZE, Chance, Draws, Game, choose, column
+from envs.minatar.game import INT, SIZE, Chance, Draws, Game, anything, cell, choose
 
 FIRST_BRICK_ROW, NUM_BRICK_ROWS = 1, 3
 FIRST_PADDLE_X, FIRST_BALL_Y = 4, 3
+NUM_BRICKS = NUM_BRICK_ROWS * SIZE
 
 
 class BreakoutState(NamedTuple):
@@ -17,10 +18,10 @@ class BreakoutState(NamedTuple):
     ball_y: Tensor
     dx: Tensor  # direction of the ball, 1 or -1
     dy: Tensor
-    last_x: Tensor  # where the ball was
-    last_y: Tensor
+    trail_x: Tensor  # where the ball was
+    trail_y: Tensor
     in_brick: Tensor  # bool, the ball met a brick in the step before
-    bricks: Tensor  # [N, NUM_BRICK_ROWS * SIZE] bool
+    bricks: Tensor  # [NUM_BRICKS, N] bool
 
 
 class Breakout(Game[BreakoutState]):
@@ -29,11 +30,6 @@ class Breakout(Game[BreakoutState]):
     channels = ("paddle", "ball", "trail", "brick")
     minimal_actions = (0, 1, 3)
     start_chances = {"from_the_right": Chance(2)}
-
-    def __init__(self, device: torch.device | str = "cpu", *, difficulty_ramping: bool = True):
-        super().__init__(device, difficulty_ramping=difficulty_ramping)
-        self.brick_cells = torch.arange(NUM_BRICK_ROWS * SIZE, dtype=INT, device=self.device)
-        self.brick_cells += FIRST_BRICK_ROW * SIZE
 
     def start(self, num_envs: int, draws: Draws) -> BreakoutState:
         ball_x = draws["from_the_right"] * (SIZE - 1)
@@ -44,23 +40,27 @@ class Breakout(Game[BreakoutState]):
             ball_y=ball_y,
             dx=1 - 2 * draws["from_the_right"],
             dy=self._constant(1, num_envs),
-            last_x=ball_x,
-            last_y=ball_y,
-            in_brick=torch.zeros(num_envs, dtype=torch.bool, device=self.device),
-            bricks=torch.ones(num_envs, NUM_BRICK_ROWS * SIZE, dtype=torch.bool, device=self.device),
+            trail_x=ball_x,
+            trail_y=ball_y,
+            in_brick=self._constant(False, num_envs, dtype=torch.bool),
+            bricks=self._constant(True, NUM_BRICKS, num_envs, dtype=torch.bool),
         )
 
     def step(self, state: BreakoutState, action: Tensor, draws: Draws) -> tuple[BreakoutState, Tensor, Tensor]:
         paddle_x = (state.paddle_x + self.dx[action]).clamp(0, SIZE - 1)
         x, y = state.ball_x + state.dx, state.ball_y + state.dy
-        wall = (x < 0) | (x > SIZE - 1)
-        x = x.clamp(0, SIZE - 1)
-        met = state.bricks & (self.brick_cells == column(y * SIZE + x))
-        brick = met.any(1)
-        breaks = brick & ~state.in_brick
-        bricks = state.bricks & ~(met & column(breaks))
+        inside = x.clamp(0, SIZE - 1)
+        wall, x = x != inside, inside
         bottom = y == SIZE - 1
-        bricks = bricks | column(bottom & ~bricks.any(1))  # a new wall where none is left
+
+        number = cell(x, y - FIRST_BRICK_ROW)  # of the brick, where there is one
+        place = number.clamp(0, NUM_BRICKS - 1).long().unsqueeze(0)
+        stands = state.bricks.gather(0, place)
+        met = stands[0] & (place[0] == number)
+        breaks = met & ~state.in_brick
+        bricks = state.bricks.scatter(0, place, stands & ~breaks)
+        bricks = bricks | (bottom & ~anything(bricks))  # a new wall where none is left
+
         straight = bottom & (state.ball_x == paddle_x)
         corner = bottom & ~straight & (x == paddle_x)
         bounces = (y < 0) | breaks | straight | corner
@@ -70,19 +70,19 @@ class Breakout(Game[BreakoutState]):
             ball_y=choose(bounces, state.ball_y, y),
             dx=choose(wall ^ corner, -state.dx, state.dx),
             dy=choose(bounces, -state.dy, state.dy),
-            last_x=state.ball_x,
-            last_y=state.ball_y,
-            in_brick=brick,
+            trail_x=state.ball_x,
+            trail_y=state.ball_y,
+            in_brick=met,
             bricks=bricks,
         )
         return state, breaks.to(INT), bottom & ~straight & ~corner
 
     def observe(self, state: BreakoutState) -> Tensor:
-        num_channels = len(self.channels)
-        paddle = ((SIZE - 1) * SIZE + state.paddle_x) * num_channels
-        ball = (state.ball_y * SIZE + state.ball_x) * num_channels + 1
-        trail = (state.last_y * SIZE + state.last_x) * num_channels + 2
-        board = self._board(torch.stack([paddle, ball, trail], 1))
+        board = self._board(
+            (state.paddle_x + (SIZE - 1) * SIZE, 0),
+            (cell(state.ball_x, state.ball_y), 1),
+            (cell(state.trail_x, state.trail_y), 2),
+        )
         rows = slice(FIRST_BRICK_ROW, FIRST_BRICK_ROW + NUM_BRICK_ROWS)
-        board[:, rows, :, 3] = state.bricks.view(-1, NUM_BRICK_ROWS, SIZE)
+        board[:, rows, :, 3] = state.bricks.t().reshape(-1, NUM_BRICK_ROWS, SIZE)
         return board

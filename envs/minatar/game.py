@@ -1,6 +1,9 @@
 """What the five games have in common: a game is its rules, written for N environments at once.
 
-N environments, C channels, K cells that are on. Numbers of a state are int16: small, and alike everywhere.
+N environments, C channels, K things of a kind. N is the last dimension of all that a game keeps, so that a number of
+each environment [N] meets those of its things [K, N] as it is, and the same thing of all environments lies together:
+with numbers of one byte that is what a CPU is quickest with. What it is slow with on [K, N], ten times and more, is
+torch.where, a comparison with a Python number, and `any`; hence the functions at the end.
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +13,9 @@ import torch
 from torch import Tensor
 
 SIZE = 10  # the board is SIZE x SIZE
-INT = torch.int16
+INT = torch.int8  # of most numbers
+WIDE = torch.int16  # of those that can be beyond 127
+NOWHERE = -1  # the column or the cell of what is not on the board; all its bits are set
 ACTIONS = ("noop", "left", "up", "right", "down", "fire")
 
 Draws = dict[str, Tensor]
@@ -56,10 +61,10 @@ class Game(ABC, Generic[S]):
 
         Args:
             action: int64 [N], indices of ACTIONS.
-            draws: as in `step_chances`, [N, *shape] each; not all are needed in every environment.
+            draws: as in `step_chances`, [*shape, N] each; not all are needed in every environment.
 
         Returns:
-            The next state, reward int16 [N], terminal bool [N].
+            The next state, reward int8 [N], terminal bool [N].
         """
 
     @abstractmethod
@@ -70,7 +75,11 @@ class Game(ABC, Generic[S]):
         """Random numbers for `start` or `step`."""
         return {
             name: torch.randint(
-                chance.outcomes, (num_envs, *chance.shape), generator=generator, dtype=INT, device=self.device
+                chance.outcomes,
+                (*chance.shape, num_envs),
+                generator=generator,
+                dtype=INT if chance.outcomes <= 128 else WIDE,
+                device=self.device,
             )
             for name, chance in chances.items()
         }
@@ -78,27 +87,60 @@ class Game(ABC, Generic[S]):
     def _numbers(self, *values: int) -> Tensor:
         return torch.tensor(values, dtype=INT, device=self.device)
 
-    def _constant(self, value: int, *shape: int) -> Tensor:
-        return torch.full(shape, value, dtype=INT, device=self.device)
+    def _constant(self, value: int, *shape: int, dtype: torch.dtype = INT) -> Tensor:
+        return torch.full(shape, value, dtype=dtype, device=self.device)
 
-    def _board(self, cells: Tensor) -> Tensor:
-        """A board, bool [N, SIZE, SIZE, C], on at `cells` [N, K], each an index of `cell * C + channel`."""
+    def _board(self, *things: tuple[Tensor, Tensor | int]) -> Tensor:
+        """A board, bool [N, SIZE, SIZE, C], on where things are.
+
+        Args:
+            things: cells ([N] or [K, N]) and the channel, or channels, in which they are seen. What is NOWHERE is drawn
+                over the first thing, which is always there.
+        """
         num_channels = len(self.channels)
-        board = torch.zeros(len(cells), SIZE * SIZE * num_channels, dtype=torch.bool, device=self.device)
-        return board.scatter_(1, cells.long(), True).view(-1, SIZE, SIZE, num_channels)
+        places = [torch.atleast_2d(cells.to(WIDE) * num_channels + channel) for cells, channel in things]
+        off = torch.cat([torch.atleast_2d(cells) for cells, _ in things]) >> 7  # all bits, or none
+        index = torch.cat(places)
+        index ^= (index ^ index[:1]) & off
+        index = index.t().contiguous().long()
+        board = torch.zeros(len(index), SIZE * SIZE * num_channels, dtype=torch.bool, device=self.device)
+        on = torch.ones(1, 1, dtype=torch.bool, device=self.device).expand_as(index)  # a number would be slower
+        return board.scatter_(1, index, on).view(-1, SIZE, SIZE, num_channels)
 
 
-def column(values: Tensor) -> Tensor:
-    """[N] -> [N, 1], to be compared with one number for each thing on the board."""
-    return values.unsqueeze(1)
+def choose(where: Tensor, one: Tensor | int, other: Tensor) -> Tensor:
+    """`one` where `where`, else `other`."""
+    return torch.addcmul(other, where.view(INT), one - other)
 
 
-def choose(where: Tensor, one: Tensor | int, other: Tensor | int) -> Tensor:
-    """Numbers: `one` where `where`, else `other`.
+def anything(where: Tensor) -> Tensor:
+    """Whether there is a True among the first dimension, [K, ...] -> [...]."""
+    return where.view(INT).amax(0).view(torch.bool)
 
-    By arithmetic: torch.where takes a branch for each number on a CPU, which is 10 times slower where masks are mixed.
-    """
-    return where.to(INT) * (one - other) + other
+
+def there(x: Tensor) -> Tensor:
+    """Which columns or cells are not NOWHERE."""
+    return (~x).bool()
+
+
+def gone(x: Tensor, where: Tensor) -> Tensor:
+    """Columns or cells, NOWHERE where `where`."""
+    return x | -where.view(INT)
+
+
+def on_board(x: Tensor) -> Tensor:
+    """Columns from NOWHERE on, NOWHERE where they are beyond the last."""
+    return x | ((SIZE - 1 - x) >> 7)
+
+
+def move(x: Tensor, by: Tensor) -> Tensor:
+    """Columns of what moves by -1, 0 or 1; NOWHERE where it leaves the board, or was off it."""
+    return on_board(x + (by & ~(x >> 7)))
+
+
+def cell(x: Tensor, y: Tensor) -> Tensor:
+    """Cells of the board, NOWHERE where the column is."""
+    return (y * SIZE + x) | (x >> 7)
 
 
 def count_down(timer: Tensor) -> Tensor:

@@ -3,7 +3,22 @@
 import torch
 from torch import Tensor
 
-from envs.minatar.game import INT, SIZE, Chance, Draws, Game, choose, column, count_down
+from envs.minatar.game import (
+    INT,
+    NOWHERE,
+    SIZE,
+    Chance,
+    Draws,
+    Game,
+    anything,
+    cell,
+    choose,
+    count_down,
+    gone,
+    move,
+    on_board,
+    there,
+)
 from envs.minatar.seaquest_state import (
     DIVER_MOVE_INTERVAL,
     DIVER_SPAWN_INTERVAL,
@@ -11,19 +26,17 @@ from envs.minatar.seaquest_state import (
     LEAST_MOVE_INTERVAL,
     MAX_ABOARD,
     MAX_OXYGEN,
-    NOWHERE,
     NUM_ENEMIES,
     NUM_LANES,
     OXYGEN_PER_CELL,
     SHOT_INTERVAL,
     SeaquestState,
     first_state,
-    on_board,
     pushed,
 )
 
 NEWER, OLDER = 0, 1  # places of bullets
-NEVER = 2 * NUM_ENEMIES  # after all ranks of enemies
+NO_CELL = -2  # of a bullet that is not on the board: no enemy is there, not even one that is NOWHERE
 
 
 class Seaquest(Game[SeaquestState]):
@@ -42,16 +55,16 @@ class Seaquest(Game[SeaquestState]):
     )
     minimal_actions = (0, 1, 2, 3, 4, 5)
     step_chances = {
-        "enemy_to_the_right": Chance(2),
+        "enemy_to_the_left": Chance(2),
         "enemy_shoots": Chance(3),
         "enemy_lane": Chance(NUM_LANES),
-        "diver_to_the_right": Chance(2),
+        "diver_to_the_left": Chance(2),
         "diver_lane": Chance(NUM_LANES),
     }
 
     def __init__(self, device: torch.device | str = "cpu", *, difficulty_ramping: bool = True):
         super().__init__(device, difficulty_ramping=difficulty_ramping)
-        self.places = torch.arange(NUM_ENEMIES, dtype=INT, device=self.device)
+        self.places = torch.arange(NUM_ENEMIES, dtype=INT, device=self.device).unsqueeze(1)
         self.columns = torch.arange(SIZE, dtype=INT, device=self.device)
 
     def start(self, num_envs: int, draws: Draws) -> SeaquestState:
@@ -69,70 +82,61 @@ class Seaquest(Game[SeaquestState]):
         return state, shot_down + run_into + brought, rammed | hit | out_of_air
 
     def observe(self, state: SeaquestState) -> Tensor:
-        num_channels = len(self.channels)
-
-        def cells(x: Tensor, y: Tensor, channel: Tensor | int) -> Tensor:
-            return (y * SIZE + x) * num_channels + channel
-
-        front = column(cells(state.x, state.y, 0))
-        back = column(cells(state.x - state.direction, state.y, 1))
-        bullets = cells(state.bullet_x, state.bullet_y, 2)
-        enemies = cells(state.enemy_x, state.enemy_y, 5 + state.enemy_shoots.to(INT))
-        divers = cells(state.diver_x, state.diver_y, 9)
-        x = torch.cat([state.enemy_x, state.diver_x], 1)
-        behind = x - torch.cat([state.enemy_direction, state.diver_direction], 1)
-        trails = cells(behind, torch.cat([state.enemy_y, state.diver_y], 1), 3)
-        trailing = (x >= 0) & (behind >= 0) & (behind < SIZE)
-        there = torch.cat([state.bullet_x >= 0, x >= 0, trailing], 1)
-        # what is not there is drawn over the submarine, where the board is on anyway
-        things = choose(there, torch.cat([bullets, enemies, divers, trails], 1), front)
-        board = self._board(torch.cat([front, back, things], 1))
-        board[:, 1 : NUM_LANES + 1, :, 4] = state.shots[:, 0] | state.shots[:, 1]
-        level = state.oxygen // OXYGEN_PER_CELL
-        board[:, -1, :, 7] = self.columns < column(level)
-        board[:, -1, :, 8] = (self.columns >= column(SIZE - 1 - state.aboard)) & (self.columns < SIZE - 1)
+        enemies_behind = gone(on_board(state.enemy_x - state.enemy_direction), ~there(state.enemy_x))
+        divers_behind = gone(on_board(state.diver_x - state.diver_direction), ~there(state.diver_x))
+        board = self._board(
+            (cell(state.x, state.y), 0),
+            (cell(state.x - state.direction, state.y), 1),
+            (cell(state.bullet_x, state.bullet_y), 2),
+            (cell(enemies_behind, state.enemy_y), 3),
+            (cell(divers_behind, state.diver_y), 3),
+            (cell(state.shot_x, state.enemy_y), 4),
+            (cell(state.enemy_x, state.enemy_y), state.enemy_shoots.view(INT) + 5),
+            (cell(state.diver_x, state.diver_y), 9),
+        )
+        board[:, -1, :, 7] = self.columns < (state.oxygen // OXYGEN_PER_CELL).unsqueeze(1)
+        first = (SIZE - 1 - state.aboard).unsqueeze(1)
+        board[:, -1, :, 8] = (self.columns >= first) & (self.columns < SIZE - 1)
         return board
 
     def _with_enemy(self, state: SeaquestState, draws: Draws) -> SeaquestState:
         """With a new enemy, if it is time, unless one in its lane goes the other way."""
-        due = state.spawn_timer == 0
-        lane = column(draws["enemy_lane"] + 1)
-        to_the_right = column(1 - draws["enemy_to_the_right"])
-        direction = 2 * to_the_right - 1
-        against = (state.enemy_x >= 0) & (state.enemy_y == lane) & (state.enemy_direction != direction)
-        comes = due & ~against.any(1)
-        new = (self.places == column(state.next_place)) & column(comes)
+        due = state.until_enemy == 0
+        lane, shoots = draws["enemy_lane"] + 1, draws["enemy_shoots"] == 0
+        to_the_left = draws["enemy_to_the_left"]
+        direction = 1 - 2 * to_the_left
+        against = (state.enemy_y * state.enemy_direction == -lane * direction) & there(state.enemy_x)
+        comes = due & ~anything(against)
         return state._replace(
-            spawn_timer=choose(due, state.spawn_interval, state.spawn_timer),
-            next_place=(state.next_place + comes.to(INT)) % NUM_ENEMIES,
-            enemy_x=choose(new, (1 - to_the_right) * (SIZE - 1), state.enemy_x),
-            enemy_y=choose(new, lane, state.enemy_y),
-            enemy_direction=choose(new, direction, state.enemy_direction),
-            enemy_timer=choose(new, column(state.move_interval), state.enemy_timer),
-            enemy_shot_timer=choose(new, ENEMY_SHOT_INTERVAL, state.enemy_shot_timer),
-            enemy_shoots=(new & column(draws["enemy_shoots"] == 0)) | (state.enemy_shoots & ~new),
+            until_enemy=choose(due, state.spawn_interval, state.until_enemy),
+            enemy_x=pushed(state.enemy_x, to_the_left * (SIZE - 1), comes),
+            enemy_y=pushed(state.enemy_y, lane, comes),
+            enemy_direction=pushed(state.enemy_direction, direction, comes),
+            enemy_until_move=pushed(state.enemy_until_move, state.move_interval, comes),
+            enemy_until_shot=pushed(state.enemy_until_shot, torch.full_like(lane, ENEMY_SHOT_INTERVAL), comes),
+            enemy_shoots=pushed(state.enemy_shoots.view(INT), shoots.view(INT), comes).view(torch.bool),
+            shot_x=pushed(state.shot_x, torch.full_like(lane, NOWHERE), comes),
         )
 
     def _with_diver(self, state: SeaquestState, draws: Draws) -> SeaquestState:
-        due = state.diver_spawn_timer == 0
-        to_the_right = 1 - draws["diver_to_the_right"]
-        timer = self._constant(DIVER_MOVE_INTERVAL, len(due))
+        due = state.until_diver == 0
+        lane, to_the_left = draws["diver_lane"] + 1, draws["diver_to_the_left"]
         return state._replace(
-            diver_spawn_timer=choose(due, DIVER_SPAWN_INTERVAL, state.diver_spawn_timer),
-            diver_x=pushed(state.diver_x, (1 - to_the_right) * (SIZE - 1), due),
-            diver_y=pushed(state.diver_y, draws["diver_lane"] + 1, due),
-            diver_direction=pushed(state.diver_direction, 2 * to_the_right - 1, due),
-            diver_timer=pushed(state.diver_timer, timer, due),
+            until_diver=choose(due, DIVER_SPAWN_INTERVAL, state.until_diver),
+            diver_x=pushed(state.diver_x, to_the_left * (SIZE - 1), due),
+            diver_y=pushed(state.diver_y, lane, due),
+            diver_direction=pushed(state.diver_direction, 1 - 2 * to_the_left, due),
+            diver_until_move=pushed(state.diver_until_move, torch.full_like(lane, DIVER_MOVE_INTERVAL), due),
         )
 
     def _after_player(self, state: SeaquestState, action: Tensor) -> SeaquestState:
-        fires = (action == 5) & (state.shot_timer == 0)
+        fires = (action == 5) & (state.until_fire == 0)
         dx = self.dx[action]
         return state._replace(
             x=(state.x + dx).clamp(0, SIZE - 1),
             y=(state.y + self.dy[action]).clamp(0, NUM_LANES),
             direction=choose(dx == 0, state.direction, dx),
-            shot_timer=choose(fires, SHOT_INTERVAL, state.shot_timer),
+            until_fire=choose(fires, SHOT_INTERVAL, state.until_fire),
             bullet_x=pushed(state.bullet_x, state.x, fires),
             bullet_y=pushed(state.bullet_y, state.y, fires),
             bullet_direction=pushed(state.bullet_direction, state.direction, fires),
@@ -140,25 +144,23 @@ class Seaquest(Game[SeaquestState]):
 
     def _after_bullets(self, state: SeaquestState) -> tuple[SeaquestState, Tensor]:
         """The player's bullets fly; the newer one first, they take the oldest fish that they meet, else submarine."""
-        x = state.bullet_x + state.bullet_direction * (state.bullet_x >= 0)
-        state = state._replace(bullet_x=on_board(x))
-        order = state.enemy_shoots.to(INT) * NUM_ENEMIES - self._youth(state)
-        return self._shot_down(state, (NEWER, OLDER), state.enemy_x >= 0, order)
+        state = state._replace(bullet_x=move(state.bullet_x, state.bullet_direction))
+        order = state.enemy_shoots.view(INT) * NUM_ENEMIES - self.places
+        return self._shot_down(state, (NEWER, OLDER), cell(state.enemy_x, state.enemy_y), order)
 
     def _after_divers(self, state: SeaquestState) -> SeaquestState:
         """Divers swim; those that the player meets, before or after, come aboard while there is room.
 
         The newest comes first, which counts where two meet the player and there is room for one.
         """
-        moves = state.diver_timer == 0
-        moved = on_board(state.diver_x + state.diver_direction * (moves & (state.diver_x >= 0)))
-        met = (state.diver_x == column(state.x)) | (moved == column(state.x))
-        met &= state.diver_y == column(state.y)
-        taken = met & (column(state.aboard) + met.cumsum(1, dtype=INT) <= MAX_ABOARD)
+        moves = state.diver_until_move.logical_not()
+        x = move(state.diver_x, state.diver_direction * moves.view(INT))
+        met = ((state.diver_x == state.x) | (x == state.x)) & (state.diver_y == state.y)
+        taken = met & (state.aboard + met.cumsum(0, dtype=INT) <= MAX_ABOARD)
         return state._replace(
-            aboard=state.aboard + taken.sum(1, dtype=INT),
-            diver_x=choose(taken, NOWHERE, moved),
-            diver_timer=choose(moves, DIVER_MOVE_INTERVAL, state.diver_timer - 1),
+            aboard=state.aboard + taken.sum(0, dtype=INT),
+            diver_x=gone(x, taken),
+            diver_until_move=choose(moves, DIVER_MOVE_INTERVAL, state.diver_until_move - 1),
         )
 
     def _after_enemies(self, state: SeaquestState) -> tuple[SeaquestState, Tensor, Tensor]:
@@ -166,36 +168,28 @@ class Seaquest(Game[SeaquestState]):
 
         A submarine that runs into a bullet still shoots.
         """
-        alive, moves = state.enemy_x >= 0, state.enemy_timer == 0
-        moved = on_board(state.enemy_x + state.enemy_direction * (moves & alive))
-        in_lane = state.enemy_y == column(state.y)
-        after = in_lane & (moved == column(state.x))
-        rammed = (in_lane & (state.enemy_x == column(state.x))) | after
-        there, ready = moved >= 0, state.enemy_shot_timer == 0
-        shoots = state.enemy_shoots & there & ready
-        cells = (1 - state.enemy_direction) * (NUM_LANES * SIZE // 2) + (state.enemy_y - 1) * SIZE + moved
-        # those that do not shoot put theirs where it leaves the board at once: in the last column, to the right
-        cells = choose(shoots, cells, SIZE - 1).long()
+        moves, ready = state.enemy_until_move.logical_not(), state.enemy_until_shot.logical_not()
+        x = move(state.enemy_x, state.enemy_direction * moves.view(INT))
+        in_lane = state.enemy_y == state.y
+        after = in_lane & (x == state.x)
+        rammed = anything((in_lane & (state.enemy_x == state.x)) | after)
+        shoots = state.enemy_shoots & ready & there(x)
         state = state._replace(
-            enemy_x=moved,
-            enemy_timer=choose(moves, column(state.move_interval), state.enemy_timer - 1),
-            enemy_shot_timer=choose(ready, ENEMY_SHOT_INTERVAL, state.enemy_shot_timer - 1),
+            enemy_x=x,
+            enemy_until_move=choose(moves, state.move_interval, state.enemy_until_move - 1),
+            enemy_until_shot=choose(ready, ENEMY_SHOT_INTERVAL, state.enemy_until_shot - 1),
+            shot_x=choose(shoots, x, state.shot_x),
         )
-        new_shots = torch.zeros_like(state.shots).flatten(1).scatter_(1, cells, True).view_as(state.shots)
         met = self._shots_meet_player(state)
-        state = state._replace(shots=state.shots | new_shots)
-        movers = moves & there & ~after
         # submarines before fish, and of each the newest first, they take the older bullet
-        order = self._youth(state) - state.enemy_shoots.to(INT) * NUM_ENEMIES
-        state, run_into = self._shot_down(state, (OLDER, NEWER), movers, order)
-        return state, rammed.any(1) | met, run_into
+        order = self.places - state.enemy_shoots.view(INT) * NUM_ENEMIES
+        cells = gone(cell(x, state.enemy_y), ~moves | after)
+        state, run_into = self._shot_down(state, (OLDER, NEWER), cells, order)
+        return state, rammed | met, run_into
 
     def _after_shots(self, state: SeaquestState) -> tuple[SeaquestState, Tensor]:
         """The enemies' shots fly; whether one hits the player, bool [N]."""
-        to_the_right, to_the_left = state.shots.unbind(1)
-        to_the_right = torch.nn.functional.pad(to_the_right[..., :-1], (1, 0))
-        to_the_left = torch.nn.functional.pad(to_the_left[..., 1:], (0, 1))
-        state = state._replace(shots=torch.stack([to_the_right, to_the_left], 1))
+        state = state._replace(shot_x=move(state.shot_x, state.enemy_direction))
         return state, self._shots_meet_player(state)
 
     def _after_breath(self, state: SeaquestState) -> tuple[SeaquestState, Tensor, Tensor]:
@@ -204,62 +198,54 @@ class Seaquest(Game[SeaquestState]):
         comes_up = ~under & ~state.surfaced
         brings = comes_up & (state.aboard != 0)
         all_aboard = brings & (state.aboard == MAX_ABOARD)
-        reward = choose(all_aboard, state.oxygen // OXYGEN_PER_CELL, 0)
-        left = choose(all_aboard, 0, state.aboard) - brings.to(INT)
-        oxygen = choose(brings, MAX_OXYGEN, state.oxygen - under.to(INT))
+        reward = (state.oxygen // OXYGEN_PER_CELL).to(INT) * all_aboard
+        left = choose(all_aboard, 0, state.aboard) - brings.view(INT)
+        oxygen = choose(brings, MAX_OXYGEN, state.oxygen - under.view(INT))
         too_late = (state.oxygen <= 0) | (comes_up & ~brings)
         state = state._replace(
             oxygen=oxygen,
             aboard=left,
             surfaced=~under & (state.surfaced | brings),
-            shot_timer=count_down(state.shot_timer),
-            spawn_timer=count_down(state.spawn_timer),
-            diver_spawn_timer=count_down(state.diver_spawn_timer),
+            until_fire=count_down(state.until_fire),
+            until_enemy=count_down(state.until_enemy),
+            until_diver=count_down(state.until_diver),
         )
         return self._ramped(state, brings) if self.difficulty_ramping else state, reward, too_late
 
     def _ramped(self, state: SeaquestState, brings: Tensor) -> SeaquestState:
         """Enemies come more often after each time that the player came up, and move faster after every second."""
-        slow = state.move_interval > LEAST_MOVE_INTERVAL
-        ramps = brings & (slow | (state.spawn_interval > 1))
+        slow, rare = state.move_interval > LEAST_MOVE_INTERVAL, state.spawn_interval > 1
+        ramps = brings & (slow | rare)
         faster = ramps & slow & (state.num_ramps % 2 == 1)
         return state._replace(
-            spawn_interval=state.spawn_interval - (ramps & (state.spawn_interval > 1)).to(INT),
-            move_interval=state.move_interval - faster.to(INT),
-            num_ramps=state.num_ramps + ramps.to(INT),
+            spawn_interval=state.spawn_interval - (ramps & rare).view(INT),
+            move_interval=state.move_interval - faster.view(INT),
+            num_ramps=state.num_ramps + ramps.view(INT),
         )
 
-    def _youth(self, state: SeaquestState) -> Tensor:
-        """Rank of each enemy by its age, 0 of the newest; [N, NUM_ENEMIES]."""
-        return (column(state.next_place) - 1 - self.places) & (NUM_ENEMIES - 1)
-
     def _shot_down(
-        self, state: SeaquestState, bullets: tuple[int, ...], enemies: Tensor, order: Tensor
+        self, state: SeaquestState, bullets: tuple[int, ...], cells: Tensor, order: Tensor
     ) -> tuple[SeaquestState, Tensor]:
         """Bullets and enemies that meet are gone; how many they were, [N].
 
         Args:
             bullets: their places, in the order in which each takes one enemy.
-            enemies: which can be taken, bool [N, NUM_ENEMIES].
-            order: of the enemies in a cell the one with the least number is taken, [N, NUM_ENEMIES].
+            cells: of the enemies, NOWHERE of one that cannot be taken, [NUM_ENEMIES, N].
+            order: of the enemies in a cell the one with the least number is taken, within +-NUM_ENEMIES, no two alike.
         """
-        enemy_cell = state.enemy_y * SIZE + state.enemy_x
-        bullet_cell = choose(state.bullet_x >= 0, state.bullet_y * SIZE + state.bullet_x, NOWHERE)
-        left, bullet_x = enemies, list(state.bullet_x.unbind(1))
+        bullet_cells = cell(state.bullet_x, state.bullet_y)
+        bullet_cells = choose(bullet_cells < 0, NO_CELL, bullet_cells)
+        bullet_x, left = list(state.bullet_x), cells
         num_hits = torch.zeros_like(state.x)
         for k in bullets:
-            met = left & (enemy_cell == bullet_cell[:, k : k + 1])
-            rank = choose(met, order, NEVER)
-            first = rank.amin(1, keepdim=True)
-            left = left & ~(met & (rank == first))
-            hit = first.squeeze(1) < NEVER
-            bullet_x[k] = choose(hit, NOWHERE, bullet_x[k])
-            num_hits = num_hits + hit.to(INT)
-        enemy_x = choose(enemies ^ left, NOWHERE, state.enemy_x)
-        return state._replace(enemy_x=enemy_x, bullet_x=torch.stack(bullet_x, 1)), num_hits
+            met = left == bullet_cells[k]
+            ranks = order - met.view(INT) * (2 * NUM_ENEMIES + 1)  # those that are met before all others
+            first = ranks.amin(0)
+            hit = first < -NUM_ENEMIES
+            left = gone(left, met & (ranks == first))
+            bullet_x[k] = gone(bullet_x[k], hit)
+            num_hits = num_hits + hit.view(INT)
+        return state._replace(enemy_x=gone(state.enemy_x, left != cells), bullet_x=torch.stack(bullet_x)), num_hits
 
     def _shots_meet_player(self, state: SeaquestState) -> Tensor:
-        cell = (state.y - 1) * SIZE + state.x
-        shots = (state.shots[:, 0] | state.shots[:, 1]).flatten(1)
-        there = shots.gather(1, column(cell.clamp(min=0).long())).squeeze(1)
-        return there & (state.y > 0)
+        return anything((state.shot_x == state.x) & (state.enemy_y == state.y))

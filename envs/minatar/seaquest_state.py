@@ -5,65 +5,64 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.minatar.game import INT, SIZE, choose, column
+from envs.minatar.game import INT, NOWHERE, SIZE, WIDE, choose
 
 NUM_LANES = 8  # rows 1 .. 8
-NUM_BULLETS, NUM_DIVERS = 2, 3  # no more can be alive: older ones have left the board
-NUM_ENEMIES = 32  # at most 30 are alive, 10 cells of 3 frames each with a new one in every frame; a power of 2
+NUM_BULLETS, NUM_DIVERS = 2, 3  # no more can be on the board: older ones have left it
+NUM_ENEMIES = 30  # 10 cells of 3 frames each, were there a new one in every frame
 MAX_OXYGEN, OXYGEN_PER_CELL, MAX_ABOARD = 200, 20, 6
 SHOT_INTERVAL, ENEMY_SHOT_INTERVAL = 5, 10
 FIRST_SPAWN_INTERVAL, DIVER_SPAWN_INTERVAL = 20, 30
 FIRST_MOVE_INTERVAL, LEAST_MOVE_INTERVAL, DIVER_MOVE_INTERVAL = 5, 2, 5
-NOWHERE = -1
 
 
 class SeaquestState(NamedTuple):
     x: Tensor  # [N], as all that follows: where the submarine's front is
     y: Tensor
     direction: Tensor  # 1 to the right, -1 to the left
-    oxygen: Tensor
-    aboard: Tensor  # divers
+    oxygen: Tensor  # int16
+    aboard: Tensor  # int16, divers
     surfaced: Tensor  # bool
-    shot_timer: Tensor
+    until_fire: Tensor  # frames, as all that is called so
     spawn_interval: Tensor
-    spawn_timer: Tensor
-    diver_spawn_timer: Tensor
+    until_enemy: Tensor
+    until_diver: Tensor
     move_interval: Tensor  # of enemies
     num_ramps: Tensor
-    bullet_x: Tensor  # [N, NUM_BULLETS], the newer one first; x is NOWHERE in an empty place, here and below
+    # What comes last is first in its queue. What is on the board no more keeps its place, with NOWHERE for x.
+    bullet_x: Tensor  # [NUM_BULLETS, N]
     bullet_y: Tensor
     bullet_direction: Tensor
-    diver_x: Tensor  # [N, NUM_DIVERS], the newest first
+    diver_x: Tensor  # [NUM_DIVERS, N]
     diver_y: Tensor
     diver_direction: Tensor
-    diver_timer: Tensor
-    next_place: Tensor  # [N], where the next enemy goes: what is there is the oldest one
-    enemy_x: Tensor  # [N, NUM_ENEMIES], a ring
+    diver_until_move: Tensor
+    enemy_x: Tensor  # [NUM_ENEMIES, N]
     enemy_y: Tensor
     enemy_direction: Tensor
-    enemy_timer: Tensor
-    enemy_shot_timer: Tensor
+    enemy_until_move: Tensor
+    enemy_until_shot: Tensor
     enemy_shoots: Tensor  # bool, a submarine and no fish
-    shots: Tensor  # [N, 2, NUM_LANES, SIZE] bool, of the enemies: to the right, to the left
+    shot_x: Tensor  # of the enemy's shot, which is in its row, flies its way, and has left the board before the next
 
 
 def first_state(num_envs: int, device: torch.device) -> SeaquestState:
     """A submarine at the surface, and nothing else."""
 
-    def all_of(value: int, *shape: int) -> Tensor:
-        return torch.full((num_envs, *shape), value, dtype=INT, device=device)
+    def all_of(value: int, *shape: int, dtype: torch.dtype = INT) -> Tensor:
+        return torch.full((*shape, num_envs), value, dtype=dtype, device=device)
 
     return SeaquestState(
         x=all_of(SIZE // 2),
         y=all_of(0),
         direction=all_of(-1),
-        oxygen=all_of(MAX_OXYGEN),
-        aboard=all_of(0),
-        surfaced=all_of(1).bool(),
-        shot_timer=all_of(0),
+        oxygen=all_of(MAX_OXYGEN, dtype=WIDE),
+        aboard=all_of(0, dtype=WIDE),
+        surfaced=all_of(True, dtype=torch.bool),
+        until_fire=all_of(0),
         spawn_interval=all_of(FIRST_SPAWN_INTERVAL),
-        spawn_timer=all_of(FIRST_SPAWN_INTERVAL),
-        diver_spawn_timer=all_of(DIVER_SPAWN_INTERVAL),
+        until_enemy=all_of(FIRST_SPAWN_INTERVAL),
+        until_diver=all_of(DIVER_SPAWN_INTERVAL),
         move_interval=all_of(FIRST_MOVE_INTERVAL),
         num_ramps=all_of(0),
         bullet_x=all_of(NOWHERE, NUM_BULLETS),
@@ -72,23 +71,17 @@ def first_state(num_envs: int, device: torch.device) -> SeaquestState:
         diver_x=all_of(NOWHERE, NUM_DIVERS),
         diver_y=all_of(0, NUM_DIVERS),
         diver_direction=all_of(0, NUM_DIVERS),
-        diver_timer=all_of(0, NUM_DIVERS),
-        next_place=all_of(0),
+        diver_until_move=all_of(0, NUM_DIVERS),
         enemy_x=all_of(NOWHERE, NUM_ENEMIES),
         enemy_y=all_of(0, NUM_ENEMIES),
         enemy_direction=all_of(0, NUM_ENEMIES),
-        enemy_timer=all_of(0, NUM_ENEMIES),
-        enemy_shot_timer=all_of(0, NUM_ENEMIES),
-        enemy_shoots=all_of(0, NUM_ENEMIES).bool(),
-        shots=all_of(0, 2, NUM_LANES, SIZE).bool(),
+        enemy_until_move=all_of(0, NUM_ENEMIES),
+        enemy_until_shot=all_of(0, NUM_ENEMIES),
+        enemy_shoots=all_of(False, NUM_ENEMIES, dtype=torch.bool),
+        shot_x=all_of(NOWHERE, NUM_ENEMIES),
     )
 
 
-def on_board(x: Tensor) -> Tensor:
-    """Columns, NOWHERE where they are off the board."""
-    return choose((x >= 0) & (x < SIZE), x, NOWHERE)
-
-
 def pushed(queue: Tensor, new: Tensor, where: Tensor) -> Tensor:
-    """`queue` [N, K] with `new` [N] before all others, and without the last, where `where` (bool [N])."""
-    return choose(column(where), torch.cat([column(new), queue[:, :-1]], 1), queue)
+    """`queue` [K, N] with `new` [N] before all others, and without the last, where `where` (bool [N])."""
+    return choose(where, torch.cat([new.unsqueeze(0), queue[:-1]]), queue)

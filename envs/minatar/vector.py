@@ -70,10 +70,11 @@ class MinAtarVector(VectorEnv):
         self._actions = torch.tensor(actions, device=device)
         self._generator = torch.Generator(device)
         self._state: tuple[Tensor, ...] | None = None
-        self._obs = self._last_action = torch.empty(0)  # from reset on
+        self._last_action = torch.empty(0)  # from reset on
+        self._obs: Tensor | None = None  # of the state, until it is given away
         self._num_steps = np.zeros(num_envs, np.int64)  # of each episode
         self._done = np.zeros(num_envs, bool)
-        self._sent: tuple[Tensor, Tensor] | None = None  # reward and terminal, between send and recv
+        self._sent: tuple[Tensor, Tensor, Tensor] | None = None  # obs, reward and terminal, between send and recv
         self._closed = False
 
     @property
@@ -86,10 +87,10 @@ class MinAtarVector(VectorEnv):
         self._generator.manual_seed(episode_seed(self._seed, 0, 0))
         self._last_action = torch.zeros(self.num_envs, dtype=torch.int64, device=self._game.device)
         self._state = self._fresh(self.num_envs)
-        self._obs = self._game.observe(self._state)
+        self._obs = None
         self._num_steps[:] = 0
         self._done[:] = False
-        return self._handed_out(self._obs)
+        return self._given_away(self._state)
 
     def send(self, action: np.ndarray) -> None:
         """Steps the games; on a GPU this does not wait for them."""
@@ -104,13 +105,13 @@ class MinAtarVector(VectorEnv):
         draws = self._game.draw(self._game.step_chances, self.num_envs, self._generator)
         self._state, reward, terminal = self._game.step(state, self._last_action, draws)
         self._obs = self._game.observe(self._state)
-        self._sent = reward, terminal
+        self._sent = self._obs, reward, terminal
 
     def recv(self) -> Step:
         self._require_open()
         if self._sent is None:
             raise RuntimeError("call send before recv")
-        (reward, terminal), self._sent = self._sent, None
+        (obs, reward, terminal), self._sent = self._sent, None
         terminated = self._handed_out(terminal)
         self._num_steps += 1
         truncated = np.zeros_like(terminated)
@@ -118,7 +119,7 @@ class MinAtarVector(VectorEnv):
             truncated = (self._num_steps >= self._max_steps) & ~terminated
         self._done = terminated | truncated
         reward = self._handed_out(reward.float())
-        return Step(self._handed_out(self._obs), reward, terminated, truncated, np.zeros_like(terminated))
+        return Step(self._handed_out(obs), reward, terminated, truncated, np.zeros_like(terminated))
 
     def reset_done(self, done: np.ndarray) -> np.ndarray:
         """Start the next episode where `done` (bool [N]); the current observations [N, 10, 10, C] of all.
@@ -133,11 +134,13 @@ class MinAtarVector(VectorEnv):
         if len(rows):
             index = torch.from_numpy(rows).to(self._game.device)
             fresh = self._fresh(len(rows))
-            self._state = type(state)(*(old.index_copy(0, index, new) for old, new in zip(state, fresh, strict=True)))
-            self._obs.index_copy_(0, index, self._game.observe(fresh))  # nobody else has this memory
+            state = type(state)(*(old.index_copy(-1, index, new) for old, new in zip(state, fresh, strict=True)))
+            if self._obs is not None:
+                self._obs.index_copy_(0, index, self._game.observe(fresh))
+            self._state = state
             self._num_steps[rows] = 0
             self._done[rows] = False
-        return self._handed_out(self._obs)
+        return self._given_away(state)
 
     def state_dict(self) -> dict[str, Any]:
         state = self._current_state("state_dict")
@@ -166,8 +169,7 @@ class MinAtarVector(VectorEnv):
             )
         device = self._game.device
         parts = [torch.from_numpy(decoded(part).copy()).to(device) for part in state["state"]]
-        self._state = type(self._fresh(1))(*parts)
-        self._obs = self._game.observe(self._state)
+        self._state, self._obs = type(self._fresh(1))(*parts), None
         self._last_action = torch.tensor(state["last_action"], device=device)
         self._num_steps, self._done = np.array(state["num_steps"]), np.array(state["done"])
         self._generator.set_state(torch.from_numpy(decoded(state["generator"]).copy()))
@@ -183,6 +185,11 @@ class MinAtarVector(VectorEnv):
     def _fresh(self, num_envs: int) -> tuple[Tensor, ...]:
         draws = self._game.draw(self._game.start_chances, num_envs, self._generator)
         return self._game.start(num_envs, draws)
+
+    def _given_away(self, state: tuple[Tensor, ...]) -> np.ndarray:
+        """The observations of `state`, in memory that is the caller's from now on."""
+        obs, self._obs = self._game.observe(state) if self._obs is None else self._obs, None
+        return obs.cpu().numpy()
 
     @staticmethod
     def _handed_out(values: Tensor) -> np.ndarray:

@@ -37,9 +37,7 @@ def later(game, num_envs, num_steps=60):
         draws = game.draw(game.step_chances, num_envs, generator)
         new, _, terminal = game.step(state, torch.randint(6, (num_envs,), generator=generator), draws)
         fresh = game.start(num_envs, game.draw(game.start_chances, num_envs, generator))
-        state = type(new)(
-            *(torch.where(terminal.view(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(new, fresh, strict=True))
-        )
+        state = type(new)(*(torch.where(terminal, b, a) for a, b in zip(new, fresh, strict=True)))
     return state
 
 
@@ -53,12 +51,12 @@ def test_many_games_are_each_as_if_it_were_alone(name):
     for i in range(num_envs):
         one = slice(i, i + 1)
         alone, one_reward, one_terminal = game.step(
-            type(state)(*(part[one] for part in state)), action[one], {k: v[one] for k, v in draws.items()}
+            type(state)(*(part[..., one] for part in state)), action[one], {k: v[..., one] for k, v in draws.items()}
         )
-        assert all(torch.equal(a, b[one]) for a, b in zip(alone, together, strict=True))
+        assert all(torch.equal(a, b[..., one]) for a, b in zip(alone, together, strict=True))
         assert (one_reward, one_terminal) == (reward[i], terminal[i])
         if not one_terminal:
-            assert torch.equal(game.observe(alone), game.observe(type(state)(*(part[one] for part in together))))
+            assert torch.equal(game.observe(alone), game.observe(type(state)(*(part[..., one] for part in together))))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -245,8 +243,8 @@ def test_what_is_refused():
 
 
 def test_what_comes_last_is_first_in_its_queue():
-    queue = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    assert pushed(queue, torch.tensor([7, 8]), torch.tensor([True, False])).tolist() == [[7, 1, 2], [4, 5, 6]]
+    queue = torch.tensor([[1, 4], [2, 5], [3, 6]])
+    assert pushed(queue, torch.tensor([7, 8]), torch.tensor([True, False])).tolist() == [[7, 4], [1, 5], [2, 6]]
 
 
 def test_an_ended_episode_is_not_stepped():

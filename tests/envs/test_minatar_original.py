@@ -48,7 +48,7 @@ def asterix_draws(given, before, game):
     if not given:
         return {}
     right, gold, *lane = given  # there is no lane to be drawn where none is empty
-    return {"to_the_right": right >= 0.5, "gold": 0 if gold < 1 / 3 else 1, "lane": lane[0] if lane else 0}
+    return {"to_the_left": right >= 0.5, "gold": 0 if gold < 1 / 3 else 1, "lane": lane[0] if lane else 0}
 
 
 def breakout_draws(given, before, game):
@@ -68,14 +68,14 @@ def seaquest_draws(given, before, game):
     if before.enemy:
         right, shoots, lane = given[:3]
         draws |= {
-            "enemy_to_the_right": right >= 0.5,
+            "enemy_to_the_left": right >= 0.5,
             "enemy_shoots": 0 if shoots < 1 / 3 else 1,
             "enemy_lane": lane - 1,
         }
         del given[:3]
     if before.diver:
         right, lane = given
-        return draws | {"diver_to_the_right": right >= 0.5, "diver_lane": lane - 1}
+        return draws | {"diver_to_the_left": right >= 0.5, "diver_lane": lane - 1}
     assert not given
     return draws
 
@@ -116,7 +116,7 @@ def set_late(state, index, game, rng):
     game.e_spawn_timer, game.d_spawn_timer = 1, int(rng.integers(5))
     state.spawn_interval[index], state.move_interval[index], state.num_ramps[index] = 20 - ramps, game.move_speed, ramps
     state.aboard[index], state.oxygen[index] = game.diver_count, game.oxygen
-    state.spawn_timer[index], state.diver_spawn_timer[index] = 1, game.d_spawn_timer
+    state.until_enemy[index], state.until_diver[index] = 1, game.d_spawn_timer
 
 
 def crowd(state, index, game, rng):
@@ -129,8 +129,8 @@ def crowd(state, index, game, rng):
     game.sub_x, game.sub_y, game.sub_or, game.surface = x, lane, bool(rng.integers(2)), False
     game.diver_count, game.shot_timer, game.e_spawn_timer, game.d_spawn_timer = int(rng.integers(3, 7)), 15, 9, 15
     state.x[index], state.y[index], state.direction[index] = x, lane, 1 if game.sub_or else -1
-    state.surfaced[index], state.aboard[index], state.shot_timer[index] = False, game.diver_count, 15
-    state.spawn_timer[index], state.diver_spawn_timer[index] = 9, 15
+    state.surfaced[index], state.aboard[index], state.until_fire[index] = False, game.diver_count, 15
+    state.until_enemy[index], state.until_diver[index] = 9, 15
 
     def near(y):
         return [int(np.clip(x + rng.integers(-2, 3), 0, 9)), int(y), bool(rng.integers(2))]
@@ -143,24 +143,25 @@ def crowd(state, index, game, rng):
         game.f_bullets = [[start, shooting_lane, way] for start, way in (ways if to_the_right else ways[::-1])]
     game.divers = [[*near(lane + rng.integers(-1, 2)), int(timer)] for timer in rng.permutation(3)]
     for place, bullet in enumerate(game.f_bullets[::-1]):
-        state.bullet_x[index, place], state.bullet_y[index, place] = bullet[:2]
-        state.bullet_direction[index, place] = 1 if bullet[2] else -1
+        state.bullet_x[place, index], state.bullet_y[place, index] = bullet[:2]
+        state.bullet_direction[place, index] = 1 if bullet[2] else -1
     for place, diver in enumerate(game.divers[::-1]):
-        state.diver_x[index, place], state.diver_y[index, place], state.diver_timer[index, place] = *diver[:2], diver[3]
-        state.diver_direction[index, place] = 1 if diver[2] else -1
+        state.diver_x[place, index], state.diver_y[place, index] = diver[:2]
+        state.diver_direction[place, index], state.diver_until_move[place, index] = 1 if diver[2] else -1, diver[3]
     to_the_right = bool(rng.integers(2))
     enemies = [
         (here, shoots) for shoots in (False, True) for here in rng.permutation(15)[: rng.integers(1, 8)].tolist()
     ]
     rng.shuffle(enemies)
-    for place, (here, shoots) in enumerate(enemies):
+    for age, (here, shoots) in enumerate(enemies):
+        place = len(enemies) - 1 - age  # the newest first
         enemy = [x - 2 + here // 3, shooting_lane, to_the_right, here % 3]
-        shoots, shot_timer = bool(shoots), int(rng.integers(10))
-        (game.e_subs if shoots else game.e_fish).append([*enemy, shot_timer] if shoots else enemy)
-        state.enemy_x[index, place], state.enemy_y[index, place], state.enemy_timer[index, place] = *enemy[:2], enemy[3]
-        state.enemy_direction[index, place] = 1 if to_the_right else -1
-        state.enemy_shoots[index, place], state.enemy_shot_timer[index, place] = shoots, shot_timer
-    state.next_place[index] = len(enemies)
+        shoots, until_shot = bool(shoots), int(rng.integers(10))
+        (game.e_subs if shoots else game.e_fish).append([*enemy, until_shot] if shoots else enemy)
+        state.enemy_x[place, index], state.enemy_y[place, index] = enemy[:2]
+        state.enemy_direction[place, index] = 1 if to_the_right else -1
+        state.enemy_until_move[place, index], state.enemy_until_shot[place, index] = enemy[3], until_shot
+        state.enemy_shoots[place, index] = shoots
 
 
 class Both:
@@ -180,7 +181,7 @@ class Both:
         draws = self.ours.draw(chances, len(self.originals), self.generator)
         for index, numbers in given.items():
             for name, number in numbers.items():
-                draws[name][index] = torch.as_tensor(np.asarray(number).astype(np.int16))
+                draws[name][..., index] = torch.as_tensor(np.asarray(number).astype(np.int16))
         return draws
 
     def started(self, indices):
@@ -235,9 +236,7 @@ class Both:
         if terminal.any():
             fresh = self.started(np.flatnonzero(terminal))
             mask = torch.from_numpy(terminal)
-            self.state = type(fresh)(
-                *(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(fresh, self.state, strict=True))
-            )
+            self.state = type(fresh)(*(torch.where(mask, a, b) for a, b in zip(fresh, self.state, strict=True)))
 
 
 def compare_crowds(num_envs):
@@ -311,7 +310,7 @@ def test_without_ramping_it_is_the_original_without_ramping(name):
         env.act(int(np.random.default_rng(_).integers(6)))
         draws = game.draw(game.step_chances, 1, generator)
         for key, number in DRAWS[name](env.env.random.take(), before, env.env).items():
-            draws[key][0] = int(number)
+            draws[key][..., 0] = int(number)
         state, _, _ = game.step(state, torch.tensor([env.last_action]), draws)
         np.testing.assert_array_equal(game.observe(state)[0].numpy(), env.state())
         if env.env.terminal and getattr(env.env, "oxygen", 1) < 0:
