@@ -32,7 +32,9 @@ from envs.minatar.seaquest_state import (
     SHOT_INTERVAL,
     SeaquestState,
     first_state,
+    newest_enemies,
     pushed,
+    with_older_enemies,
 )
 
 NEWER, OLDER = 0, 1  # places of bullets
@@ -71,7 +73,8 @@ class Seaquest(Game[SeaquestState]):
         return first_state(num_envs, self.device)
 
     def step(self, state: SeaquestState, action: Tensor, draws: Draws) -> tuple[SeaquestState, Tensor, Tensor]:
-        state = self._with_enemy(state, draws)
+        whole = state
+        state = self._with_enemy(newest_enemies(state, min(self._num_places(state) + 1, NUM_ENEMIES)), draws)
         state = self._with_diver(state, draws)
         state = self._after_player(state, action)
         state, shot_down = self._after_bullets(state)
@@ -79,9 +82,10 @@ class Seaquest(Game[SeaquestState]):
         state, rammed, run_into = self._after_enemies(state)
         state, hit = self._after_shots(state)
         state, brought, out_of_air = self._after_breath(state)
-        return state, shot_down + run_into + brought, rammed | hit | out_of_air
+        return with_older_enemies(state, whole), shot_down + run_into + brought, rammed | hit | out_of_air
 
     def observe(self, state: SeaquestState) -> Tensor:
+        state = newest_enemies(state, self._num_places(state))
         enemies_behind = gone(on_board(state.enemy_x - state.enemy_direction), ~there(state.enemy_x))
         divers_behind = gone(on_board(state.diver_x - state.diver_direction), ~there(state.diver_x))
         board = self._board(
@@ -98,6 +102,16 @@ class Seaquest(Game[SeaquestState]):
         first = (SIZE - 1 - state.aboard).unsqueeze(1)
         board[:, -1, :, 8] = (self.columns >= first) & (self.columns < SIZE - 1)
         return board
+
+    def _num_places(self, state: SeaquestState) -> int:
+        """How many places of enemies there are to be looked at.
+
+        Nearly always a few are enough. On a GPU it is all of them: to know how many, the CPU would have to wait for it.
+        """
+        if self.device.type != "cpu":
+            return NUM_ENEMIES
+        in_use = (there(state.enemy_x) | there(state.shot_x)).view(INT).amax(1).nonzero()
+        return int(in_use[-1]) + 1 if len(in_use) else 0
 
     def _with_enemy(self, state: SeaquestState, draws: Draws) -> SeaquestState:
         """With a new enemy, if it is time, unless one in its lane goes the other way."""
@@ -145,7 +159,7 @@ class Seaquest(Game[SeaquestState]):
     def _after_bullets(self, state: SeaquestState) -> tuple[SeaquestState, Tensor]:
         """The player's bullets fly; the newer one first, they take the oldest fish that they meet, else submarine."""
         state = state._replace(bullet_x=move(state.bullet_x, state.bullet_direction))
-        order = state.enemy_shoots.view(INT) * NUM_ENEMIES - self.places
+        order = state.enemy_shoots.view(INT) * NUM_ENEMIES - self.places[: len(state.enemy_x)]
         return self._shot_down(state, (NEWER, OLDER), cell(state.enemy_x, state.enemy_y), order)
 
     def _after_divers(self, state: SeaquestState) -> SeaquestState:
@@ -182,7 +196,7 @@ class Seaquest(Game[SeaquestState]):
         )
         met = self._shots_meet_player(state)
         # submarines before fish, and of each the newest first, they take the older bullet
-        order = self.places - state.enemy_shoots.view(INT) * NUM_ENEMIES
+        order = self.places[: len(x)] - state.enemy_shoots.view(INT) * NUM_ENEMIES
         cells = gone(cell(x, state.enemy_y), ~moves | after)
         state, run_into = self._shot_down(state, (OLDER, NEWER), cells, order)
         return state, rammed | met, run_into
@@ -230,7 +244,7 @@ class Seaquest(Game[SeaquestState]):
 
         Args:
             bullets: their places, in the order in which each takes one enemy.
-            cells: of the enemies, NOWHERE of one that cannot be taken, [NUM_ENEMIES, N].
+            cells: of the enemies, NOWHERE of one that cannot be taken, [K, N].
             order: of the enemies in a cell the one with the least number is taken, within +-NUM_ENEMIES, no two alike.
         """
         bullet_cells = cell(state.bullet_x, state.bullet_y)

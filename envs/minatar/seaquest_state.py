@@ -46,6 +46,9 @@ class SeaquestState(NamedTuple):
     shot_x: Tensor  # of the enemy's shot, which is in its row, flies its way, and has left the board before the next
 
 
+OF_ENEMIES = tuple(name for name in SeaquestState._fields if name.startswith("enemy_")) + ("shot_x",)
+
+
 def first_state(num_envs: int, device: torch.device) -> SeaquestState:
     """A submarine at the surface, and nothing else."""
 
@@ -80,6 +83,17 @@ def first_state(num_envs: int, device: torch.device) -> SeaquestState:
         enemy_shoots=all_of(False, NUM_ENEMIES, dtype=torch.bool),
         shot_x=all_of(NOWHERE, NUM_ENEMIES),
     )
+
+
+def newest_enemies(state: SeaquestState, count: int) -> SeaquestState:
+    """`state` with the first `count` places of its enemies only."""
+    return state._replace(**{name: getattr(state, name)[:count] for name in OF_ENEMIES})
+
+
+def with_older_enemies(state: SeaquestState, whole: SeaquestState) -> SeaquestState:
+    """`state` with the places of enemies that `whole` has and it has not."""
+    queues = {name: (getattr(state, name), getattr(whole, name)) for name in OF_ENEMIES}
+    return state._replace(**{name: torch.cat([new, old[len(new) :]]) for name, (new, old) in queues.items()})
 
 
 def pushed(queue: Tensor, new: Tensor, where: Tensor) -> Tensor:

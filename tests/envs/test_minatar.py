@@ -29,34 +29,45 @@ def assert_same(one, two):
         assert a.dtype == b.dtype
 
 
+def restarted(game, state, terminal, generator):
+    """`state` with fresh games where they ended."""
+    fresh = game.start(len(terminal), game.draw(game.start_chances, len(terminal), generator))
+    return type(state)(*(torch.where(terminal, b, a) for a, b in zip(state, fresh, strict=True)))
+
+
 def later(game, num_envs, num_steps=60):
     """A state with something going on in it."""
     generator = torch.Generator().manual_seed(3)
     state = game.start(num_envs, game.draw(game.start_chances, num_envs, generator))
     for _ in range(num_steps):
         draws = game.draw(game.step_chances, num_envs, generator)
-        new, _, terminal = game.step(state, torch.randint(6, (num_envs,), generator=generator), draws)
-        fresh = game.start(num_envs, game.draw(game.start_chances, num_envs, generator))
-        state = type(new)(*(torch.where(terminal, b, a) for a, b in zip(new, fresh, strict=True)))
+        state, _, terminal = game.step(state, torch.randint(6, (num_envs,), generator=generator), draws)
+        state = restarted(game, state, terminal, generator)
     return state
+
+
+def of_one(tensors, i):
+    """What N environments have of the one."""
+    return type(tensors)(*(part[..., i : i + 1] for part in tensors))
 
 
 @pytest.mark.parametrize("name", GAMES)
 def test_many_games_are_each_as_if_it_were_alone(name):
     game, num_envs = GAMES[name](), 12
-    state = later(game, num_envs)
-    generator = torch.Generator().manual_seed(4)
-    action, draws = torch.arange(num_envs) % 6, game.draw(game.step_chances, num_envs, generator)
-    together, reward, terminal = game.step(state, action, draws)
-    for i in range(num_envs):
-        one = slice(i, i + 1)
-        alone, one_reward, one_terminal = game.step(
-            type(state)(*(part[..., one] for part in state)), action[one], {k: v[..., one] for k, v in draws.items()}
-        )
-        assert all(torch.equal(a, b[..., one]) for a, b in zip(alone, together, strict=True))
-        assert (one_reward, one_terminal) == (reward[i], terminal[i])
-        if not one_terminal:
-            assert torch.equal(game.observe(alone), game.observe(type(state)(*(part[..., one] for part in together))))
+    together = later(game, num_envs)
+    alone = [of_one(together, i) for i in range(num_envs)]
+    generator, going_on = torch.Generator().manual_seed(4), torch.ones(num_envs, dtype=torch.bool)
+    for _ in range(20):
+        action, draws = torch.randint(6, (num_envs,), generator=generator), game.draw(game.step_chances, 12, generator)
+        together, reward, terminal = game.step(together, action, draws)
+        for i in going_on.nonzero().flatten().tolist():
+            of_draws = {key: value[..., i : i + 1] for key, value in draws.items()}
+            alone[i], one_reward, one_terminal = game.step(alone[i], action[i : i + 1], of_draws)
+            assert (one_reward, one_terminal) == (reward[i], terminal[i])
+            assert one_terminal or torch.equal(game.observe(alone[i]), game.observe(together)[i : i + 1])
+        going_on &= ~terminal
+        together = restarted(game, together, terminal, generator)
+    assert going_on.any()
 
 
 @pytest.mark.parametrize("device", DEVICES)
