@@ -13,7 +13,6 @@ from envs.minatar.game import (
     Draws,
     Game,
     anything,
-    cell,
     choose,
     gone,
     move,
@@ -93,9 +92,9 @@ class Asterix(Game[AsterixState]):
     def observe(self, state: AsterixState) -> Tensor:
         behind = gone(on_board(state.x - state.direction), ~there(state.x))
         return self._board(
-            (cell(state.player_x, state.player_y), 0),
-            (cell(state.x, self.lanes), state.gold.view(INT) * 2 + 1),
-            (cell(behind, self.lanes), 2),
+            (state.player_x, state.player_y, 0),
+            (state.x, self.lanes, state.gold.view(INT) * 2 + 1),
+            (behind, self.lanes, 2),
         )
 
     def _spawned(self, state: AsterixState, spawns: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:

@@ -79,9 +79,9 @@ class Breakout(Game[BreakoutState]):
 
     def observe(self, state: BreakoutState) -> Tensor:
         board = self._board(
-            (state.paddle_x + (SIZE - 1) * SIZE, 0),
-            (cell(state.ball_x, state.ball_y), 1),
-            (cell(state.trail_x, state.trail_y), 2),
+            (state.paddle_x, SIZE - 1, 0),
+            (state.ball_x, state.ball_y, 1),
+            (state.trail_x, state.trail_y, 2),
         )
         rows = slice(FIRST_BRICK_ROW, FIRST_BRICK_ROW + NUM_BRICK_ROWS)
         board[:, rows, :, 3] = state.bricks.t().reshape(-1, NUM_BRICK_ROWS, SIZE)

@@ -81,11 +81,10 @@ class Freeway(Game[FreewayState]):
         return state, across.to(INT), time_left < 0
 
     def observe(self, state: FreewayState) -> Tensor:
-        first = self.lanes * SIZE  # cell 0 of each lane
         return self._board(
-            (state.chicken_y * SIZE + CHICKEN_X, 0),
-            (first + state.car_x, 1),
-            (first + around(state.car_x - state.car_direction), state.car_interval + 1),
+            (self._constant(CHICKEN_X, len(state.chicken_y)), state.chicken_y, 0),
+            (state.car_x, self.lanes, 1),
+            (around(state.car_x - state.car_direction), self.lanes, state.car_interval + 1),
         )
 
     @staticmethod

@@ -48,6 +48,7 @@ class Game(ABC, Generic[S]):
     def __init__(self, device: torch.device | str = "cpu", *, difficulty_ramping: bool = True):
         self.device = torch.device(device)
         self.difficulty_ramping = difficulty_ramping
+        self.digits = self._numbers(*range(SIZE)).unbind()
         self.dx = self._numbers(0, -1, 0, 1, 0, 0)  # by action
         self.dy = self._numbers(0, 0, -1, 0, 1, 0)
 
@@ -90,22 +91,27 @@ class Game(ABC, Generic[S]):
     def _constant(self, value: int, *shape: int, dtype: torch.dtype = INT) -> Tensor:
         return torch.full(shape, value, dtype=dtype, device=self.device)
 
-    def _board(self, *things: tuple[Tensor, Tensor | int]) -> Tensor:
+    def _board(self, *things: tuple[Tensor, Tensor | int, Tensor | int]) -> Tensor:
         """A board, bool [N, SIZE, SIZE, C], on where things are.
 
         Args:
-            things: cells ([N] or [K, N]) and the channel, or channels, in which they are seen. What is NOWHERE is drawn
-                over the first thing, which is always there.
+            things: their column ([N] or [K, N]), row and channel. What is NOWHERE is drawn over the first thing, which
+                is always there.
         """
         num_channels = len(self.channels)
-        places = [torch.atleast_2d(cells.to(WIDE) * num_channels + channel) for cells, channel in things]
-        off = torch.cat([torch.atleast_2d(cells) for cells, _ in things]) >> 7  # all bits, or none
-        index = torch.cat(places)
-        index ^= (index ^ index[:1]) & off
+        x = torch.cat([torch.atleast_2d(x) for x, _, _ in things])
+        y = torch.cat([self._as_many(y, x) for x, y, _ in things])
+        channel = torch.cat([self._as_many(channel, x) for x, _, channel in things])
+        index = (y * SIZE + x).to(WIDE) * num_channels + channel
+        index ^= (index ^ index[:1]) & (x >> 7)
         index = index.t().contiguous().long()
         board = torch.zeros(len(index), SIZE * SIZE * num_channels, dtype=torch.bool, device=self.device)
         on = torch.ones(1, 1, dtype=torch.bool, device=self.device).expand_as(index)  # a number would be slower
         return board.scatter_(1, index, on).view(-1, SIZE, SIZE, num_channels)
+
+    def _as_many(self, numbers: Tensor | int, x: Tensor) -> Tensor:
+        """A number for each of `x`, [K, N]."""
+        return (numbers if isinstance(numbers, Tensor) else self.digits[numbers]).expand_as(torch.atleast_2d(x))
 
 
 def choose(where: Tensor, one: Tensor | int, other: Tensor) -> Tensor:

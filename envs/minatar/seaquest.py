@@ -89,14 +89,14 @@ class Seaquest(Game[SeaquestState]):
         enemies_behind = gone(on_board(state.enemy_x - state.enemy_direction), ~there(state.enemy_x))
         divers_behind = gone(on_board(state.diver_x - state.diver_direction), ~there(state.diver_x))
         board = self._board(
-            (cell(state.x, state.y), 0),
-            (cell(state.x - state.direction, state.y), 1),
-            (cell(state.bullet_x, state.bullet_y), 2),
-            (cell(enemies_behind, state.enemy_y), 3),
-            (cell(divers_behind, state.diver_y), 3),
-            (cell(state.shot_x, state.enemy_y), 4),
-            (cell(state.enemy_x, state.enemy_y), state.enemy_shoots.view(INT) + 5),
-            (cell(state.diver_x, state.diver_y), 9),
+            (state.x, state.y, 0),
+            (state.x - state.direction, state.y, 1),
+            (state.bullet_x, state.bullet_y, 2),
+            (enemies_behind, state.enemy_y, 3),
+            (divers_behind, state.diver_y, 3),
+            (state.shot_x, state.enemy_y, 4),
+            (state.enemy_x, state.enemy_y, state.enemy_shoots.view(INT) + 5),
+            (state.diver_x, state.diver_y, 9),
         )
         board[:, -1, :, 7] = self.columns < (state.oxygen // OXYGEN_PER_CELL).unsqueeze(1)
         first = (SIZE - 1 - state.aboard).unsqueeze(1)

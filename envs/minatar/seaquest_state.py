@@ -46,7 +46,7 @@ class SeaquestState(NamedTuple):
     shot_x: Tensor  # of the enemy's shot, which is in its row, flies its way, and has left the board before the next
 
 
-OF_ENEMIES = tuple(name for name in SeaquestState._fields if name.startswith("enemy_")) + ("shot_x",)
+OF_ENEMIES = tuple(name for name in SeaquestState._fields if name.startswith(("enemy_", "shot_")))
 
 
 def first_state(num_envs: int, device: torch.device) -> SeaquestState:

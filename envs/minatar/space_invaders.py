@@ -12,7 +12,6 @@ from envs.minatar.game import (
     Draws,
     Game,
     anything,
-    cell,
     choose,
     count_down,
     gone,
@@ -82,15 +81,15 @@ class SpaceInvaders(Game[SpaceInvadersState]):
         return state, reward, shot | reached
 
     def observe(self, state: SpaceInvadersState) -> Tensor:
-        aliens = cell(self._alien_columns(state), self._alien_rows(state).unsqueeze(1))
-        aliens = gone(aliens, ~state.aliens).flatten(0, 1)
+        x = gone(self._alien_columns(state), ~state.aliens).flatten(0, 1)
+        y = self._alien_rows(state).repeat_interleave(NUM_COLUMNS, 0)
         to_the_right = (state.alien_direction > 0).view(INT)
         return self._board(
-            (state.cannon_x + BOTTOM * SIZE, 0),
-            (aliens, 1),
-            (aliens, to_the_right + 2),
-            (cell(state.bullet_x, self.board_rows), 4),
-            (cell(state.alien_bullet_x, state.alien_bullet_y), 5),
+            (state.cannon_x, BOTTOM, 0),
+            (x, y, 1),
+            (x, y, to_the_right + 2),
+            (state.bullet_x, self.board_rows, 4),
+            (state.alien_bullet_x, state.alien_bullet_y, 5),
         )
 
     def _alien_rows(self, state: SpaceInvadersState) -> Tensor:

@@ -74,6 +74,9 @@ class MinAtarVector(VectorEnv):
         self._obs: Tensor | None = None  # of the state, until it is given away
         self._num_steps = np.zeros(num_envs, np.int64)  # of each episode
         self._done = np.zeros(num_envs, bool)
+        self._first: tuple[tuple[Tensor, ...], Tensor] | None = (
+            None  # state and observation of who begins, if all do alike
+        )
         self._sent: tuple[Tensor, Tensor, Tensor] | None = None  # obs, reward and terminal, between send and recv
         self._closed = False
 
@@ -86,11 +89,11 @@ class MinAtarVector(VectorEnv):
         self._sent = None
         self._generator.manual_seed(episode_seed(self._seed, 0, 0))
         self._last_action = torch.zeros(self.num_envs, dtype=torch.int64, device=self._game.device)
-        self._state = self._fresh(self.num_envs)
+        self._state, obs = self._fresh(self.num_envs)
         self._obs = None
         self._num_steps[:] = 0
         self._done[:] = False
-        return self._given_away(self._state)
+        return self._handed_out(obs)
 
     def send(self, action: np.ndarray) -> None:
         """Steps the games; on a GPU this does not wait for them."""
@@ -133,10 +136,10 @@ class MinAtarVector(VectorEnv):
         rows = np.flatnonzero(checked_done(done, self.num_envs))
         if len(rows):
             index = torch.from_numpy(rows).to(self._game.device)
-            fresh = self._fresh(len(rows))
+            fresh, obs = self._fresh(len(rows))
             state = type(state)(*(old.index_copy(-1, index, new) for old, new in zip(state, fresh, strict=True)))
             if self._obs is not None:
-                self._obs.index_copy_(0, index, self._game.observe(fresh))
+                self._obs.index_copy_(0, index, obs)
             self._state = state
             self._num_steps[rows] = 0
             self._done[rows] = False
@@ -169,7 +172,7 @@ class MinAtarVector(VectorEnv):
             )
         device = self._game.device
         parts = [torch.from_numpy(decoded(part).copy()).to(device) for part in state["state"]]
-        self._state, self._obs = type(self._fresh(1))(*parts), None
+        self._state, self._obs = type(self._fresh(1)[0])(*parts), None
         self._last_action = torch.tensor(state["last_action"], device=device)
         self._num_steps, self._done = np.array(state["num_steps"]), np.array(state["done"])
         self._generator.set_state(torch.from_numpy(decoded(state["generator"]).copy()))
@@ -182,9 +185,18 @@ class MinAtarVector(VectorEnv):
     def close(self) -> None:
         self._closed = True
 
-    def _fresh(self, num_envs: int) -> tuple[Tensor, ...]:
-        draws = self._game.draw(self._game.start_chances, num_envs, self._generator)
-        return self._game.start(num_envs, draws)
+    def _fresh(self, num_envs: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """States in which episodes begin, and their observations."""
+        if self._game.start_chances:
+            state = self._game.start(num_envs, self._game.draw(self._game.start_chances, num_envs, self._generator))
+            return state, self._game.observe(state)
+        if self._first is None:  # they are all the same
+            state = self._game.start(1, {})
+            self._first = state, self._game.observe(state)
+        state, obs = self._first
+        return type(state)(*(part.expand(*part.shape[:-1], num_envs) for part in state)), obs.expand(
+            num_envs, *obs.shape[1:]
+        )
 
     def _given_away(self, state: tuple[Tensor, ...]) -> np.ndarray:
         """The observations of `state`, in memory that is the caller's from now on."""
