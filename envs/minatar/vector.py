@@ -74,9 +74,7 @@ class MinAtarVector(VectorEnv):
         self._obs: Tensor | None = None  # of the state, until it is given away
         self._num_steps = np.zeros(num_envs, np.int64)  # of each episode
         self._done = np.zeros(num_envs, bool)
-        self._first: tuple[tuple[Tensor, ...], Tensor] | None = (
-            None  # state and observation of who begins, if all do alike
-        )
+        self._first: tuple[tuple[Tensor, ...], Tensor] | None = None  # how every episode begins, where it is no chance
         self._sent: tuple[Tensor, Tensor, Tensor] | None = None  # obs, reward and terminal, between send and recv
         self._closed = False
 
@@ -97,6 +95,7 @@ class MinAtarVector(VectorEnv):
 
     def send(self, action: np.ndarray) -> None:
         """Steps the games; on a GPU this does not wait for them."""
+        self._require_open()
         state = self._current_state("the next send" if self._sent is not None else "send")
         actions = checked_actions(action, self.num_envs, self.num_actions)
         if self._done.any():
@@ -132,6 +131,7 @@ class MinAtarVector(VectorEnv):
             ValueError: `done` is not [N].
             RuntimeError: `reset` was never called, or a step was not received.
         """
+        self._require_open()
         state = self._current_state("reset_done")
         rows = np.flatnonzero(checked_done(done, self.num_envs))
         if len(rows):
@@ -190,13 +190,12 @@ class MinAtarVector(VectorEnv):
         if self._game.start_chances:
             state = self._game.start(num_envs, self._game.draw(self._game.start_chances, num_envs, self._generator))
             return state, self._game.observe(state)
-        if self._first is None:  # they are all the same
+        if self._first is None:
             state = self._game.start(1, {})
             self._first = state, self._game.observe(state)
         state, obs = self._first
-        return type(state)(*(part.expand(*part.shape[:-1], num_envs) for part in state)), obs.expand(
-            num_envs, *obs.shape[1:]
-        )
+        states = type(state)(*(part.expand(*part.shape[:-1], num_envs) for part in state))
+        return states, obs.expand(num_envs, *obs.shape[1:])
 
     def _given_away(self, state: tuple[Tensor, ...]) -> np.ndarray:
         """The observations of `state`, in memory that is the caller's from now on."""
@@ -208,7 +207,6 @@ class MinAtarVector(VectorEnv):
         return values.to("cpu", copy=True).numpy()
 
     def _current_state(self, method: str) -> tuple[Tensor, ...]:
-        self._require_open()
         if self._state is None:
             raise RuntimeError(f"call reset before {method}")
         if self._sent is not None:

@@ -207,7 +207,7 @@ def test_sets_of_actions(name, minimal):
 
 @pytest.mark.parametrize("name", ["asterix", "breakout", "seaquest", "space_invaders"])
 def test_the_check_finds_nothing_wrong(name):
-    findings = check_env(f"minatar/{name}", steps=400)
+    findings = check_env(f"minatar/{name}", steps=200)
     assert {finding.level for finding in findings} == {"ok"}
     assert any("seeds reproduce" in finding.text for finding in findings)
 
@@ -249,8 +249,9 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="is of asterix with seed 1 and 2 environments, this vector of breakout"):
         other.load_state_dict(vector.state_dict())
     vector.close()
-    with pytest.raises(RuntimeError, match="this environment is closed"):
-        vector.reset()
+    for ask in (vector.reset, lambda: vector.send(np.zeros(2, int)), lambda: vector.reset_done(np.zeros(2, bool))):
+        with pytest.raises(RuntimeError, match="this environment is closed"):
+            ask()
 
 
 def test_what_comes_last_is_first_in_its_queue():
