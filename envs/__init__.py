@@ -47,6 +47,9 @@ ENVS: dict[str, EnvFactory] = {
     "identity": Identity,
     "recall": Recall,
 }
+MINATAR_GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
+MINATAR = {f"minatar/{game}": game for game in MINATAR_GAMES}
+"""Ids of our own MinAtar; `MinAtar/Asterix-v1` and so on are those of the original's package."""
 ENTRY_POINT_GROUP = "classyq.envs"
 REGISTERED_BY = {"MinAtar/": ("minatar.gym", "register_envs", "pip install 'classyq[minatar]'")}
 """Ids that gymnasium knows only after their package was asked to register them, by what they begin with."""
@@ -58,7 +61,7 @@ class UnknownEnvironment(ValueError):
 
 def list_envs() -> list[str]:
     """Ids of the built-ins, of the entry points and of what gymnasium has registered, each group sorted."""
-    return [*sorted(ENVS), *sorted(_entry_points().names), *sorted(gymnasium.registry)]
+    return [*sorted(ENVS), *MINATAR, *sorted(_entry_points().names), *sorted(gymnasium.registry)]
 
 
 def make_env(
@@ -74,7 +77,7 @@ def make_env(
         env_id: a built-in name, the name of an entry point in the group classyq.envs, `./file.py:Name`,
             `package.module:Name`, or a gymnasium id; looked up in this order. Name is a callable that makes
             an environment, or a gymnasium id that the module registers.
-        render_mode: passed on only if given.
+        render_mode: passed on only if given, and not to `minatar/...`, which draws nothing beyond what is observed.
         protocol: see `make_vector`.
         kwargs: further arguments for the environment; of an Atari game, changes of its protocol's fields.
 
@@ -89,6 +92,10 @@ def make_env(
         return AtariGame(env_id, protocol=_atari_protocol(protocol, kwargs or {}), render_mode=render_mode)
     _refuse_protocol(env_id, protocol)
     arguments = dict(kwargs or {})
+    if env_id in MINATAR:
+        from envs.minatar import MinAtarEnv
+
+        return MinAtarEnv(MINATAR[env_id], **arguments)
     if render_mode is not None:
         arguments["render_mode"] = render_mode
     env = _resolved(env_id)(**arguments)
@@ -113,16 +120,23 @@ def make_vector(
     Args:
         protocol: for Atari games (`ALE/...`), a name in `envs.atari_protocol.PROTOCOLS`; `machado` if none is given.
             There, `kwargs` are changes of the protocol's fields, and num_threads.
+        kwargs: for `minatar/...`, options of `envs.minatar.MinAtarVector`.
 
     Raises:
         UnknownEnvironment: the id leads nowhere.
         TypeError: it leads to something that is no gymnasium environment.
-        ValueError: an option is out of range, or a protocol is given for anything but an Atari game.
+        ValueError: an option is out of range, a protocol is given for anything but an Atari game, or frame_stack for
+            `minatar/...`.
     """
     if is_atari(env_id):
         options = dict(kwargs or {}) | ({} if frame_stack is None else {"frame_stack": frame_stack})
         return _atari_vector(env_id, num_envs, seed, max_steps, render_mode, protocol, options)
     _refuse_protocol(env_id, protocol)
+    if env_id in MINATAR:
+        from envs.minatar import minatar_vector  # which needs torch
+
+        options = dict(kwargs or {}) | {"num_envs": num_envs, "seed": seed, "max_steps": max_steps}
+        return minatar_vector(MINATAR[env_id], frame_stack, **options)
     envs = [make_env(env_id, render_mode=render_mode, kwargs=kwargs) for _ in range(num_envs)]
     return GymnasiumVector(envs, seed=seed, max_steps=max_steps, frame_stack=frame_stack)
 

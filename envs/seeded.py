@@ -111,7 +111,7 @@ class SeededEnv:
             "episode_index": self._episode_index,
             "actions": list(self._actions),
             "done": self.done,
-            "obs": _encoded(self.obs),
+            "obs": encoded(self.obs),
             "action_mask": self.action_mask.tolist(),
         }
 
@@ -123,7 +123,7 @@ class SeededEnv:
         Raises:
             ValueError: the state holds another kind of observation.
         """
-        obs = _decoded(state["obs"])
+        obs = decoded(state["obs"])
         if (obs.shape, obs.dtype) != (self.observation_space.shape, self.observation_space.dtype):
             raise ValueError(
                 f"the state holds {obs.dtype} observations {obs.shape}, "
@@ -176,9 +176,11 @@ def _unpacked(result: Any, method: str, parts: tuple[str, ...]) -> tuple[Any, ..
     raise TypeError(f"{method} returned {got}, wanted the {len(parts)} values ({', '.join(parts)})")
 
 
-def _encoded(array: np.ndarray) -> dict[str, Any]:
+def encoded(array: np.ndarray) -> dict[str, Any]:
+    """An array in plain Python types."""
     return {"data": array.tobytes(), "shape": list(array.shape), "dtype": array.dtype.str}
 
 
-def _decoded(encoded: dict[str, Any]) -> np.ndarray:
-    return np.frombuffer(encoded["data"], dtype=encoded["dtype"]).reshape(encoded["shape"])
+def decoded(array: dict[str, Any]) -> np.ndarray:
+    """What `encoded` was made from, read-only."""
+    return np.frombuffer(array["data"], dtype=array["dtype"]).reshape(array["shape"])

@@ -58,7 +58,7 @@ class VectorEnv(ABC):
 
     num_envs: int
     num_actions: int
-    observation_space: gymnasium.spaces.Box  # of one environment, as handed out here: float32 or uint8
+    observation_space: gymnasium.spaces.Box  # of one environment, as handed out here: float32, uint8 or bool
     frame_stack: int | None  # number of frames in the leading axis of obs, oldest first; None: no such axis
     has_action_mask: bool  # known after reset()
     frames_per_step: int = 1  # frames of an emulator that one step takes

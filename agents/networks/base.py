@@ -84,7 +84,7 @@ def activated(convolution: nn.Conv2d, layer_norm: bool) -> list[nn.Module]:
 
 
 def as_floats(obs: Tensor) -> Tensor:
-    """Observations as float32; bytes become [0, 1]."""
+    """Observations as float32; bytes become [0, 1], and bools 0 or 1."""
     return obs.float() / 255 if obs.dtype == torch.uint8 else obs.float()
 
 

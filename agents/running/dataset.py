@@ -37,7 +37,7 @@ class Description(Table):
     rows: int = Field(ge=1)
     num_envs: int = Field(ge=1)
     obs_shape: tuple[int, ...]
-    obs_dtype: Literal["float32", "uint8"]
+    obs_dtype: Literal["float32", "uint8", "bool"]
     num_actions: int = Field(ge=1)
     has_action_mask: bool = False
     stack: int = Field(default=1, ge=1, description="frames of an obs, of which the newest is kept; 1 is all")

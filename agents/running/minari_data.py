@@ -77,7 +77,7 @@ def to_minari(data: dataset.Dataset, name: str) -> None:
     minari, about = minari_module(), data.description
     spec = EnvSpec(about.obs_shape, about.obs_dtype, about.num_actions, about.has_action_mask)
     replay = dataset.load(data, spec, n_step=1, gamma=0.0, seed=0)
-    low, high = (0, 255) if about.obs_dtype == "uint8" else (-np.inf, np.inf)
+    low, high = {"uint8": (0, 255), "bool": (0, 1)}.get(about.obs_dtype, (-np.inf, np.inf))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it does not know the author, and so on

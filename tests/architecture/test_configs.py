@@ -12,11 +12,10 @@ from agents.presets import PRESETS, preset_names
 from agents.replay import uniform
 from agents.running.record import record
 from agents.running.stopwatch import Stopwatch
-from envs import UnknownEnvironment, make_vector
+from envs import make_vector
 
 SHORT = {"steps": 300, "agent.learn_after_steps": 100, "evaluation.num_episodes": 1, "evaluation.final_episodes": 1}
 SHORT |= {"evaluation.max_steps": 300, "replay.capacity_steps": 1_000, "device": "cpu"}
-ASTERIX = EnvSpec((10, 10, 4), "float32", 5, has_action_mask=False)  # its bools, as all are: without its package
 
 
 @pytest.mark.parametrize("name", ["cartpole", "catch", "cql_catch", "deep_sea", "r2d2_recall", "pong"])
@@ -39,12 +38,7 @@ def specs():
     """What is seen of every environment that a recipe has, by its id."""
     found = {}
     for env_id in {RunConfig.preset(name).env.id for name in preset_names()}:
-        try:
-            venv = make_vector(env_id)
-        except UnknownEnvironment:
-            assert env_id == "MinAtar/Asterix-v1"
-            found[env_id] = ASTERIX
-            continue
+        venv = make_vector(env_id)
         found[env_id] = EnvSpec.of(venv)
         venv.close()
     return found
@@ -85,7 +79,7 @@ def test_every_recipe_is_in_the_page():
     rows = (PRESETS.parent / "docs" / "recipes.md").read_text(encoding="utf-8").splitlines()
     listed = [row.split("`")[1] for row in rows if row.startswith("| `")]
     worlds = {name: RunConfig.preset(name).env.id for name in preset_names() if name != "pong"}
-    assert sorted(listed) == [name for name, env_id in worlds.items() if env_id.startswith(("ALE/", "MinAtar/"))]
+    assert sorted(listed) == [name for name, env_id in worlds.items() if env_id.startswith(("ALE/", "minatar/"))]
 
 
 def test_schema_is_current():

@@ -22,7 +22,7 @@ from value_heads import HEADS
 T, N = 24, 2
 SEEN = {  # smaller than a game of Atari, but 57x57 is the least that every encoder takes
     "ALE/Pong-v5": EnvSpec((4, 57, 57), "uint8", 6, has_action_mask=False),
-    "MinAtar/Asterix-v1": EnvSpec((10, 10, 4), "float32", 5, has_action_mask=False),
+    "minatar/asterix": EnvSpec((10, 10, 4), "bool", 5, has_action_mask=False),
     "CartPole-v1": EnvSpec((4,), "float32", 2, has_action_mask=False),
     "catch": EnvSpec((10, 5), "float32", 3, has_action_mask=False),
     "recall": EnvSpec((5,), "float32", 4, has_action_mask=False),

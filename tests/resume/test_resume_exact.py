@@ -101,6 +101,7 @@ CASES = {
         "CartPole-v1",
         {"agent.reward_clip": 0.5, "agent.max_grad_norm": 0.1, "target_rule": "double_q_learning"},
     ),
+    "bools, games that share their chance": ("minatar/breakout", {"env.num_envs": 2}),
     "action masks": (f"{WORLDS}:Masked", {"env.num_envs": 2}),
     "spectral norm, sync by halves": (
         f"{WORLDS}:Pictures",
