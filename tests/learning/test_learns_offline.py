@@ -48,7 +48,8 @@ CQL_ON_CARTPOLE = {
     "torso.hidden": [120],
     "output_layer.hidden": 84,
     "agent.n_step": 3,
-    "agent.lr": 1e-3,
+    "agent.lr": 3e-4,
+    "agent.target_every_updates": 200,
     "evaluation.every_steps": 2_500,
 }
 
