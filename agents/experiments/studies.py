@@ -61,9 +61,11 @@ PONG_PQN = {
     "evaluation.every_steps": 240_000,
     "log.every_steps": 10_000,
 }
+# Frames of Pong hardly differ: pixels as they are gave the same answer to every one for thousands of updates (LOG.md).
 PONG_CQL = {
     "steps": 20_000,
     "agent.name": "cql",
+    "agent.normalize_obs": True,
     "agent.n_step": 3,
     "agent.batch_size": 32,
     "agent.target_every_updates": 500,
@@ -144,8 +146,8 @@ STUDIES: dict[str, Study | Callable[[], Study]] = {
         "pong",
         [Arm(arm.label, {**PONG_CQL, **arm.overrides}, ONE) for arm in HEADS_OFFLINE],
         digits=1,
-        shared="The preset `pong` with the agent `cql`, alpha 0.1, and 20,000 updates; the learning rate is that of "
-        "each head in that preset.",
+        shared="The preset `pong` with the agent `cql`, alpha 0.1, normalised observations and 20,000 updates; the "
+        "learning rate is that of each head in that preset.",
         data=Recorded("pong", {"head": "mse", "seed": 1}, "study-pong/mse/s1", steps=100_000, epsilon=0.1),
         note=f"{UPDATES} {RANDOM_PONG}",
     ),

@@ -8,6 +8,7 @@ import functools
 
 import pytest
 import torch
+from tiny_heads import TINY
 
 from agents.learning.batch import Batch
 from agents.learning.learner import TDLoss
@@ -21,11 +22,6 @@ from value_heads.base import in_part, of_part
 from value_heads.ensemble import EnsembleHead
 
 M, B, A, F = 3, 6, 3, 6
-TINY = {
-    "quantile": {"num_quantiles": 4},
-    "iqn": {"num_taus": 3, "num_target_taus": 5, "num_acting_taus": 4, "num_cosines": 4},
-    **{name: {"num_bins": 7} for name in ("mse_softmax", "one_hot", "two_hot", "hl_gauss", "c51", "categorical")},
-}
 KIND = ("mse", "hl_gauss", "c51", "quantile", "iqn")  # of heads: one of each
 CASES = sorted(
     {(head, "munchausen", "noisy_dueling") for head in HEADS}

@@ -12,6 +12,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from tiny_heads import TINY
 
 from agents.learning.batch import SequenceBatch
 from agents.learning.learner import TDLoss
@@ -27,11 +28,6 @@ from value_heads import HEADS, make_head
 from value_heads.base import in_part
 
 B, A, F, N, STEPS = 6, 3, 6, 2, 40
-TINY = {
-    "quantile": {"num_quantiles": 4},
-    "iqn": {"num_taus": 3, "num_target_taus": 5, "num_acting_taus": 4, "num_cosines": 4},
-    **{name: {"num_bins": 7} for name in ("mse_softmax", "one_hot", "two_hot", "hl_gauss", "c51", "categorical")},
-}
 SEQUENCES = {"burn_in_steps": 1, "trace_steps": 3, "period_steps": 2, "state_size": 2 * F}
 VARIANTS = {  # what is kept and how it is drawn
     "uniform": ("uniform", {}),

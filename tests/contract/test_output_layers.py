@@ -7,6 +7,7 @@ import io
 
 import pytest
 import torch
+from tiny_heads import TINY
 from torch import nn
 
 from agents.learning.batch import Batch
@@ -20,10 +21,6 @@ from value_heads.base import in_part
 from value_heads.categorical import CategoricalHead
 
 BATCH, ACTIONS, FEATURES = 6, 3, 8
-TINY = {
-    "quantile": {"num_quantiles": 4},
-    "iqn": {"num_taus": 3, "num_target_taus": 5, "num_acting_taus": 4, "num_cosines": 4},
-}
 FULL = {"hidden": 5, "layer_norm": True}
 LAYERS = {
     **{name: (name, {"hidden": 5}) for name in OUTPUT_LAYERS},

@@ -7,6 +7,7 @@ import copy
 
 import pytest
 import torch
+from tiny_heads import TINY
 
 from agents.learning.batch import Batch
 from agents.learning.learner import TDLoss
@@ -17,11 +18,6 @@ from agents.networks.torsos import MLP
 from value_heads import HEADS, make_head
 
 B, A, ILLEGAL = 6, 3, 2
-TINY = {
-    "quantile": {"num_quantiles": 4},
-    "iqn": {"num_taus": 3, "num_target_taus": 5, "num_acting_taus": 4, "num_cosines": 4},
-    **{name: {"num_bins": 7} for name in ("mse_softmax", "one_hot", "two_hot", "hl_gauss", "c51", "categorical")},
-}
 every_pair = pytest.mark.parametrize(("head", "rule"), [(head, rule) for head in HEADS for rule in TARGET_RULES])
 
 

@@ -18,6 +18,7 @@ from agents.running.run import Run
 from agents.running.setup import build
 from agents.running.trainer import train
 from envs.doors import Doors
+from value_heads.ensemble import EnsembleHead
 
 S, HATCH, GAMMA = 4, 3, 0.9
 WORLD = Doors(S)
@@ -63,6 +64,7 @@ EVEN = {"target_rule": {"name": "expected_sarsa", "epsilon": 0.5}}
 WARM = {"target_rule": {"name": "expected_sarsa", "epsilon": 0.0, "temperature": 0.5}}
 SOFT = {"target_rule": {"name": "munchausen", "temperature": 0.5}}
 QUANTILES = {"head": {"name": "quantile", "num_quantiles": 4}}
+ENSEMBLE = {"head.members": 2}
 EVEN_REST = at_rest(lambda q: 0.5 * q.max() + 0.5 * q.mean())
 WARM_REST = at_rest(lambda q: (np.exp(log_softmax(q / 0.5)) * q).sum())
 SOFT_REST = at_rest(soft, bonus=lambda q: 0.9 * np.maximum(-1.0, 0.5 * log_softmax(q / 0.5)))
@@ -78,16 +80,21 @@ FROM_REPLAY = {
     "quantiles, averaged": (SOFT | QUANTILES, SOFT_REST, 0.05),
     "bins": ({"head": {"name": "hl_gauss"}}, BEST, 0.1),
     "distributions, mixed": ({"head": {"name": "c51"}} | EVEN, EVEN_REST, 0.1),
+    "an ensemble": (ENSEMBLE | {"target_rule": "double_q_learning", "agent.bootstrap_probability": 0.5}, BEST, 0.01),
+    "an ensemble, munchausen": (SOFT | ENSEMBLE, SOFT_REST, 0.01),
     "by priority": ({"replay": "prioritized"}, BEST, 0.01),
 }
 
 
 def error_of(agent, expected):
-    """Largest error of the legal values of all rooms; what is illegal has to look best, or nothing was shown."""
+    """Largest error of the legal values of all rooms, of any member of an ensemble.
+
+    What is illegal has to look best, or nothing was shown.
+    """
     with torch.no_grad():
-        q = agent.online(torch.eye(S)).mean().double().numpy()
+        q = agent.online(torch.eye(S)).by_member().double().numpy()  # [M, S, A]
     assert (q.argmax(-1) == HATCH).all()
-    return np.abs(q - expected)[LEGAL].max()
+    return np.abs(q - expected)[:, LEGAL].max()
 
 
 def updated(agent, num_updates, lr):
@@ -99,9 +106,9 @@ def updated(agent, num_updates, lr):
 
 
 def hatch_of(agent):
-    """The hatch's outputs in every room [S, D], which nothing may change."""
+    """The hatch's values in every room, by member [M, S], which nothing may change."""
     with torch.no_grad():
-        return agent.online(torch.eye(S)).outputs[:, HATCH].clone()
+        return agent.online(torch.eye(S)).by_member()[..., HATCH].clone()
 
 
 @pytest.mark.parametrize("case", FROM_REPLAY)
@@ -117,15 +124,16 @@ def test_dqn(case):
     assert torch.equal(hatch_of(agent), before)
 
 
-@pytest.mark.parametrize("max_steps", [1, 4])
-def test_pqn(max_steps):
+@pytest.mark.parametrize(("max_steps", "members"), [(1, 1), (4, 1), (1, 2)])
+def test_pqn(max_steps, members):
     """Successors that are acted on, and with max_steps = 1 none but those at which episodes are cut; lambda = 0.
 
     The values of a rollout are those of its acting, up to four steps old: 0.03 behind.
     """
     learning = {"name": "pqn", "gamma": GAMMA, "rollout_steps": 4, "num_epochs": 2, "num_minibatches": 2}
     config = RunConfig.parse(RUN | RANDOMLY | {"agent": learning | {"trace_decay": 0.0}})
-    run = Run(config.with_overrides({"env.max_steps": max_steps}), None, None)  # pyright: ignore
+    changes = {"env.max_steps": max_steps, "head.members": members}
+    run = Run(config.with_overrides(changes), None, None)  # pyright: ignore
     before = hatch_of(run.agent)
     for i in range(600):
         run.agent.learner.set_lr(0.1 * min(1.0, 2 - 2 * i / 600))
@@ -146,23 +154,34 @@ class Fresh:
         return self.network.head(features.squeeze(0))
 
 
-@pytest.mark.parametrize("rule", ["q_learning", "double_q_learning"])
-def test_r2d2(rule):
+FROM_SEQUENCES = {
+    "q_learning": ({}, BEST),
+    "double": ({"target_rule": "double_q_learning"}, BEST),
+    "munchausen": (SOFT, SOFT_REST),
+    "an ensemble": (ENSEMBLE | {"target_rule": "double_q_learning"}, BEST),
+}
+
+
+@pytest.mark.parametrize("case", FROM_SEQUENCES)
+def test_r2d2(case):
     """From the first rooms of episodes: what follows is at `next_position`, with a mask of its own.
 
     No table: an LSTM of 16 units shares what it learns, and comes as near as 0.1.
     """
+    changes, expected = FROM_SEQUENCES[case]
     sequences = {"name": "sequences", "burn_in_steps": 1, "trace_steps": 2, "period_steps": 1}
     learning = LEARNING | {"name": "r2d2", "n_step": 1, "lstm_size": 16}
-    config = RunConfig.parse(RUN | RANDOMLY | {"agent": learning, "replay": sequences, "target_rule": rule})
-    run = Run(config.with_overrides({"env.max_steps": S}), None, None)  # pyright: ignore
+    config = RunConfig.parse(RUN | RANDOMLY | {"agent": learning, "replay": sequences})
+    run = Run(config.with_overrides({"env.max_steps": S} | changes), None, None)  # pyright: ignore
+    head = run.agent.online.head
     with torch.no_grad():  # what an LSTM shares could pull it down; it is never trained itself
-        run.agent.online.head.output.last.bias[HATCH] += 20
+        for output in head.each.output.members if isinstance(head, EnsembleHead) else [head.output]:
+            output.last.bias[HATCH] += 20
         run.agent.learner.sync_target()
     for _ in range(40):
         run.advance()
     agent = updated(run.agent, 400, 0.02)
-    assert error_of(Fresh(agent.online), BEST) < 0.25
+    assert error_of(Fresh(agent.online), expected) < 0.25
 
 
 @pytest.fixture(scope="module")
@@ -191,13 +210,23 @@ def conservative_rest(alpha, frequency):
     return q
 
 
-@pytest.mark.parametrize(("rule", "alpha"), [("q_learning", 0.0), ("double_q_learning", 1.0)])
-def test_cql(rule, alpha, recorded):
+FROM_DATA = {
+    "q_learning": ({}, 0.0, BEST),
+    "expected sarsa": (EVEN, 0.0, EVEN_REST),
+    "munchausen": (SOFT, 0.0, SOFT_REST),
+    "conservative": ({"target_rule": "double_q_learning"}, 1.0, None),
+    "conservative, an ensemble": (ENSEMBLE, 1.0, None),
+}
+
+
+@pytest.mark.parametrize("case", FROM_DATA)
+def test_cql(case, recorded):
     """The log-sum-exp would be of the hatch more than of all others. The noise is that of batches with alpha > 0."""
+    changes, alpha, expected = FROM_DATA[case]
     learning = {name: LEARNING[name] for name in ("gamma", "lr", "target_every_updates")}
     settings = {"name": "cql", "dataset": str(recorded), "batch_size": 128, **learning}
-    config = RunConfig.parse(RUN | {"agent": settings, "target_rule": rule, "regularizers": {"cql": {"alpha": alpha}}})
-    agent = build(config, Path("nowhere"), Silent(1)).agent
+    config = RunConfig.parse(RUN | {"agent": settings, "regularizers": {"cql": {"alpha": alpha}}})
+    agent = build(config.with_overrides(changes), Path("nowhere"), Silent(1)).agent
     data, before = agent.data, hatch_of(agent)
     room = data.observations.frames[: data.rows].argmax(-1).flatten()
     frequency = np.zeros((S, 4))
@@ -206,5 +235,6 @@ def test_cql(rule, alpha, recorded):
     for i in range(600):
         agent.learner.set_lr(0.1 * min(1.0, 2 - 2 * i / 600))
         agent.learn()
-    assert error_of(agent, conservative_rest(alpha, frequency)) < (0.1 if alpha else 0.01)
+    expected = conservative_rest(alpha, frequency) if expected is None else expected
+    assert error_of(agent, expected) < (0.1 if alpha else 0.01)
     assert torch.equal(hatch_of(agent), before)

@@ -112,6 +112,40 @@ def test_recall_without_a_memory(tmp_path):
     assert summary.best_return == pytest.approx(-0.5, abs=4 * 0.87 / 200**0.5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_r2d2_on_catch(seed, tmp_path):
+    """A memory does no harm where none is needed: the preset, on another world."""
+    overrides = {"env.id": "catch", "steps": 8_000, "seed": seed}
+    summary = train(RunConfig.preset("r2d2_recall", overrides), tmp_path / "run")
+    assert summary.best_return is not None
+    assert summary.best_return >= 0.8
+
+
+R2D2_ON_CARTPOLE = {
+    "steps": 30_000,
+    "env": {"id": "CartPole-v1", "num_envs": 4, "support": [-10.0, 10.0]},
+    "torso.hidden": [64],
+    "agent.lr": 1e-3,
+    "agent.normalize_obs": True,
+    "agent.normalize_reward": True,
+    "agent.learn_after_steps": 1_000,
+    "agent.replay_ratio": 0.1,
+    "replay.capacity_steps": 40_000,
+    "replay.trace_steps": 20,
+    "replay.period_steps": 10,
+    "evaluation.every_steps": 5_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_r2d2_on_cartpole(seed, tmp_path):
+    summary = train(RunConfig.preset("r2d2_recall", R2D2_ON_CARTPOLE | {"seed": seed}), tmp_path / "run")
+    assert summary.best_return is not None
+    assert summary.best_return >= 450
+
+
 ENSEMBLE = {
     "head.members": 5,
     "agent.bootstrap_probability": 0.5,

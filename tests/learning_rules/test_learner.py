@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from tiny_heads import TINY
 
 from agents.learning.batch import Batch
 from agents.learning.learner import Learner
@@ -14,12 +15,6 @@ from agents.networks.qnetwork import QNetwork
 from agents.networks.torsos import MLP
 from agents.normalization import ObservationNormalizer
 from value_heads import HEADS, make_head
-
-TINY = {
-    "quantile": {"num_quantiles": 4},
-    "iqn": {"num_taus": 3, "num_target_taus": 5, "num_acting_taus": 4, "num_cosines": 4},
-    **{name: {"num_bins": 7} for name in ("mse_softmax", "one_hot", "two_hot", "hl_gauss", "c51", "categorical")},
-}
 
 
 def make_learner(head="mse", *, seed=0, rule="double_q_learning", normalize=False, hidden=(6,), **options):

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from tiny_heads import TINY
 from torch.nn.utils import parameters_to_vector
 
 from agents.learning.batch import Batch
@@ -18,11 +19,6 @@ from agents.networks.torsos import MLP
 from value_heads import HEADS, make_head
 
 B, A, F = 5, 3, 6
-TINY = {
-    "quantile": {"num_quantiles": 4},
-    "iqn": {"num_taus": 3, "num_target_taus": 5, "num_acting_taus": 4, "num_cosines": 4},
-    **{name: {"num_bins": 7} for name in ("mse_softmax", "one_hot", "two_hot", "hl_gauss", "c51", "categorical")},
-}
 MASK = [[True, True, True], [True, True, False], [False, True, True], [True, False, False], [True, True, True]]
 ACTION = [2, 1, 1, 0, 0]
 every_head = pytest.mark.parametrize("head", HEADS)

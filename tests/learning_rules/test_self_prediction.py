@@ -10,6 +10,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from tiny_heads import TINY
 from torch.nn import functional
 
 from agents.learning.batch import Batch
@@ -24,11 +25,6 @@ from value_heads import HEADS, make_head
 
 B, K, A = 4, 3, 3
 FLAT, IMAGE = (5,), (2, 12, 12)
-TINY = {
-    "quantile": {"num_quantiles": 4},
-    "iqn": {"num_taus": 3, "num_target_taus": 5, "num_acting_taus": 4, "num_cosines": 4},
-    **{name: {"num_bins": 7} for name in ("mse_softmax", "one_hot", "two_hot", "hl_gauss", "c51", "categorical")},
-}
 
 
 def network(obs_shape=FLAT, head="mse", seed=0, layer=("linear", {"hidden": 6}), renormalize=False):

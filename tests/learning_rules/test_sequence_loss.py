@@ -8,6 +8,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from tiny_heads import TINY
 
 from agents.learning.batch import SequenceBatch
 from agents.learning.learner import Learner
@@ -18,11 +19,6 @@ from agents.networks.torsos import MLP
 from value_heads import HEADS, make_head
 
 L, T, B, A, H = 2, 4, 5, 3, 6
-TINY = {
-    "quantile": {"num_quantiles": 4},
-    "iqn": {"num_taus": 3, "num_target_taus": 5, "num_acting_taus": 4, "num_cosines": 4},
-    **{name: {"num_bins": 7} for name in ("mse_softmax", "one_hot", "two_hot", "hl_gauss", "c51", "categorical")},
-}
 
 
 def make_network(head="mse", seed=0, **options):

@@ -5,6 +5,7 @@ Two states (observations are one-hot) and three actions.
 
 import pytest
 import torch
+from tiny_heads import TINY
 
 from agents.learning.batch import Batch
 from agents.learning.learner import TDLoss
@@ -16,11 +17,6 @@ from value_heads import make_head
 ONLINE = [[1.0, 5.0, 2.0], [4.0, 0.0, 3.0]]
 TARGET = [[10.0, 20.0, 30.0], [-1.0, -2.0, -3.0]]
 ALL, FIRST_TWO, OUTER, LAST_TWO = [True] * 3, [True, True, False], [True, False, True], [False, True, True]
-TINY = {
-    "quantile": {"num_quantiles": 4},
-    "iqn": {"num_taus": 3, "num_target_taus": 5, "num_acting_taus": 4, "num_cosines": 4},
-    **{name: {"num_bins": 7} for name in ("mse_softmax", "one_hot", "two_hot", "hl_gauss", "c51", "categorical")},
-}
 
 
 def table_network(table, head_name="mse", **options):

@@ -60,11 +60,11 @@ def test_exploring(agent, exploration):
     assert run.agent.learner.num_updates > 0
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("epsilon", "members"), [(0.0, 1), (0.5, 1), (1.0, 1), (0.0, 3)])
 @every_agent
-def test_playing(agent, epsilon):
+def test_playing(agent, epsilon, members):
     """Evaluation, and the film of a policy, which also bootstraps where an episode is cut."""
-    config = doors(agent, {"env.max_steps": 2})
+    config = doors(agent, {"env.max_steps": 2, "head.members": members})
     policy = Policy(make_network(config, SPEC), config, SPEC)
     tempt(policy.network)
     assert evaluate(policy, num_episodes=20, seed=1, epsilon=epsilon).mean < 0
