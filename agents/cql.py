@@ -79,10 +79,8 @@ class CQL(Agent):
         """Mean and deviation of all observations that were acted on, where they are normalised."""
         if self.online.normalizer is None:
             return
-        each = torch.arange(self.data.rows * self.data.num_envs)
-        for part in each.split(STATISTICS_BATCH):
-            obs = self.data.observations.read(part // self.data.num_envs, part % self.data.num_envs)
-            self.online.normalizer.update(obs.to(self.device))
+        for steps in torch.arange(self.data.rows * self.data.num_envs).split(STATISTICS_BATCH):
+            self.online.normalizer.update(self.data.observations.read(steps).to(self.device))
 
     def store(self, t: Transition, reward: np.ndarray) -> None:
         raise TypeError("cql learns from a data set, which nothing is added to")

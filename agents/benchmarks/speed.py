@@ -21,6 +21,7 @@ from agents.components import KINDS
 from agents.config import RunConfig
 from agents.dqn import DQN
 from agents.pqn import PQN
+from agents.running.machine import prepare
 from agents.running.metrics import MetricsWriter
 from agents.running.progress import Silent
 from agents.running.setup import VERSIONS, build, resolve
@@ -157,7 +158,7 @@ def measure(
     check_agent(config)
     for name in heads:
         config.with_overrides({"head.name": name})  # refuses what there is not, before anything is measured
-    machine.prepare(config.num_threads)
+    prepare(config.num_threads)
     config, _ = resolve(config.with_overrides(for_measuring(config)), Path("nowhere"))
     load = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="classyq-bench-") as scratch, contextlib.ExitStack() as stack:

@@ -100,11 +100,11 @@ def episodes_of(replay: "FixedReplay") -> list[dict[str, Any]]:
         ends = replay.episode_end[: replay.rows, env].nonzero().squeeze(-1).tolist()
         for start, last in zip([0, *(end + 1 for end in ends[:-1])], ends, strict=True):
             rows = torch.arange(start, last + 1)
-            envs = torch.full_like(rows, env)
-            final = replay.observations.read_next(rows[-1:], envs[-1:], torch.ones(1, dtype=torch.bool))
+            steps = rows * replay.num_envs + env
+            final = replay.observations.read_next(steps[-1:], torch.ones(1, dtype=torch.bool))
             terminated = (replay.terminal[rows, env] & replay.episode_end[rows, env]).numpy()
             episode = {
-                "observations": torch.cat([replay.observations.read(rows, envs), final]).numpy(),
+                "observations": torch.cat([replay.observations.read(steps), final]).numpy(),
                 "actions": replay.action[rows, env].numpy(),
                 "rewards": replay.reward[rows, env].numpy(),
                 "terminations": terminated,

@@ -91,7 +91,7 @@ DAMAGES = {
     code_inside: "is missing, damaged or not a checkpoint of classyq",
     foreign_torch_file: "is not a checkpoint of classyq",
     foreign_tensor: "is not a checkpoint of classyq",
-    other_version: "has version 999, this classyq reads version 1",
+    other_version: "has version 999, this classyq reads version 2",
     policy_alone: "holds a policy alone",
     missing_segment: "which is gone",
     damaged_segment: "1-000000000360-000000000400.pt is missing, damaged",

@@ -86,17 +86,17 @@ def test_masks_are_bernoulli_and_stay_with_their_transition(kind):
     replay = filled(kind, 2_000, bootstrap_probability=0.3)
     samples = [replay.sample(200) for _ in range(20)]
     known = {}
-    for batch, (row, env) in samples:
+    for batch, indices in samples:
         assert batch.bootstrap_mask.shape == (200, M)
-        for r, e, mask in zip(row.tolist(), env.tolist(), batch.bootstrap_mask.tolist(), strict=True):
+        for r, e, mask in zip(indices.row.tolist(), indices.env.tolist(), batch.bootstrap_mask.tolist(), strict=True):
             assert known.setdefault((r, e), mask) == mask
     assert len(known) > 100
-    row, env = samples[-1][1]
-    before = samples[-1][0].bootstrap_mask
+    last, indices = samples[-1]
+    before = last.bootstrap_mask
     none, obs = np.zeros(N, bool), np.zeros((N, 2), np.float32)
     for _ in range(replay.num_rows):
         replay.add(obs, np.zeros(N, np.int64), np.zeros(N), none, none, obs)
-    after = replay.bootstrap_mask[row % replay.num_rows, env]
+    after = replay.bootstrap_mask[indices.row % replay.num_rows, indices.env]
     assert 0.3 < (before != after).float().mean() < 0.54, "rows of later steps have masks of their own: 2 * 0.3 * 0.7"
 
 

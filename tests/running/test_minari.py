@@ -10,6 +10,7 @@ import torch
 
 from agents.config import ConfigError
 from agents.networks.qnetwork import EnvSpec
+from agents.replay.rows import Indices
 from agents.running import dataset
 from agents.running.minari_data import from_minari, to_minari
 from agents.running.record import record
@@ -34,7 +35,7 @@ def transitions(data):
     """Every transition, sorted: the order of episodes is not the same."""
     replay = loaded(data)
     starts = torch.cartesian_prod(torch.arange(replay.rows), torch.arange(replay.num_envs))
-    batch = replay.gather((starts[:, 0], starts[:, 1]))
+    batch = replay.gather(Indices.of(starts[:, 0], starts[:, 1], replay.num_envs))
     columns = [batch.obs, batch.action, batch.reward, batch.discount, batch.next_obs, batch.next_action]
     table = torch.cat([column.reshape(len(batch.action), -1).double() for column in columns], 1)
     return np.array(sorted(table.tolist()))
@@ -74,7 +75,7 @@ def test_what_others_wrote(minari, tmp_path):
         warnings.simplefilter("ignore")
         minari.create_dataset_from_buffers("theirs-v1", buffers, **spaces)
     data = from_minari("theirs-v1", tmp_path / "data")
-    batch = loaded(data).gather((torch.arange(5), torch.zeros(5, dtype=torch.int64)))
+    batch = loaded(data).gather(Indices(torch.arange(5), num_envs=1))
     assert batch.obs[:, 0].tolist() == [20, 21, 30, 31, 32]
     assert batch.action.tolist() == [1, 1, 2, 2, 2]
     assert batch.reward.tolist() == [1.5, 1, 1.5, 1.5, 1]

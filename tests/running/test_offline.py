@@ -10,6 +10,7 @@ import torch
 from agents.agent import Transition
 from agents.config import ConfigError
 from agents.normalization import RewardScale
+from agents.replay.rows import Indices
 from agents.running import run as running
 from agents.running.evaluation import load
 from agents.running.progress import Silent
@@ -109,7 +110,7 @@ def test_the_regulariser_matters(offline, run_dir, tmp_path):
     gaps, ends = [], []
     for alpha in (0.0, 1.0):
         agent = updated(offline(overrides=greedily | {"regularizers": {"cql": {"alpha": alpha}}}), 60)
-        batch = agent.data.gather((torch.arange(400), torch.zeros(400, dtype=torch.int64)))
+        batch = agent.data.gather(Indices(torch.arange(400), num_envs=1))
         with torch.no_grad():
             q_values = agent.online(batch.obs).mean()
         gaps.append(float((q_values.logsumexp(-1) - q_values.gather(1, batch.action[:, None]).squeeze(1)).mean()))

@@ -8,6 +8,7 @@ import torch
 
 from agents.config import ConfigError
 from agents.replay import memory
+from agents.replay.rows import Indices
 from agents.running import dataset
 from agents.running.evaluation import load
 from agents.running.record import record
@@ -44,7 +45,7 @@ def test_every_transition_is_what_happened(n, counting, tmp_path):
     assert made.dataset.steps == 62, "whole rows"
     replay = loaded(made, load(counting).spec, n)
     starts = torch.cartesian_prod(torch.arange(31), torch.arange(2))
-    batch = replay.gather((starts[:, 0], starts[:, 1]))
+    batch = replay.gather(Indices.of(starts[:, 0], starts[:, 1], num_envs=2))
     last_episode, last_t = batch.obs[-2:, 0].tolist(), batch.obs[-2:, 1].int().tolist()
     kinds = set()
     for row, env in starts.tolist():
