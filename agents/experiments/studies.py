@@ -90,7 +90,8 @@ def recipes_study() -> Study:
             "Every recipe for Atari with its own head, layers, encoder, target rule, n, gamma, optimiser, replay and "
             "noise, and with the sizes and the rhythm of a small world: two frames of the board of Catch, batches and "
             "epsilon of the presets `catch` (twice as long) and `pqn_catch`, eight times the learning rate of each DQN "
-            "and twice that of each PQN, and at most 51 bins (`agents/experiments/miniature.py`). It says that the parts fit and learn, and nothing about which recipe is better."
+            "and twice that of each PQN, and at most 51 bins (`agents/experiments/miniature.py`). It "
+            "says that the parts fit and learn, and nothing about which recipe is better."
         ),
     )
 
