@@ -16,6 +16,7 @@ from agents.components import KINDS
 from agents.config import RunConfig
 from agents.dqn import DQN
 from agents.learning.learner import Learner
+from agents.learning.recorded import Recorded
 from agents.networks.qnetwork import EnvSpec
 from agents.pqn import PQN
 from agents.replay.prioritized import PrioritizedReplay
@@ -63,6 +64,13 @@ def play(venv: VectorEnv, rows: int) -> list[Transition]:
     return recorded
 
 
+def record_soon(*functions: Callable[..., object]) -> None:
+    """Let what is recorded at some time in a run be recorded at its second call: measured is what lasts."""
+    for function in functions:
+        if isinstance(function, Recorded):
+            function.after = 1
+
+
 class Bench:
     """An agent beside its environments, with something to learn from, and its parts.
 
@@ -75,6 +83,7 @@ class Bench:
         recorded = play(self.venv, max(2, min(200, RECORDED_STEPS // config.env.num_envs)))
         self.spec, self.actions = EnvSpec.of(self.venv), random_actions(self.venv)
         self.agent = agent = make_agent(config, self.spec)
+        record_soon(agent.values_of, agent.learner.gradient_of)
         assert isinstance(agent, DQN | PQN)
         self.play = itertools.cycle(recorded)
         self.obs = itertools.cycle([t.obs for t in recorded])
@@ -184,7 +193,9 @@ class Bench:
     def another_learner(self, overrides: Mapping[str, Any]) -> Learner:
         """The learner of an agent with another configuration, whose replay takes no room."""
         room = {"replay.capacity_steps": 1} if isinstance(self.agent, DQN) else {}
-        return make_agent(self.config.with_overrides({**overrides, **room}), self.spec).learner
+        learner = make_agent(self.config.with_overrides({**overrides, **room}), self.spec).learner
+        record_soon(learner.gradient_of)
+        return learner
 
     def close(self) -> None:
         self.venv.close()

@@ -16,7 +16,7 @@ import torch
 from agents.benchmarks import clock
 from agents.benchmarks.clock import Seconds
 from agents.benchmarks.measure import Sample, Spread, interleaved
-from agents.benchmarks.parts import Bench, vector_steps_of_a_cycle
+from agents.benchmarks.parts import Bench, record_soon, vector_steps_of_a_cycle
 from agents.components import KINDS
 from agents.config import RunConfig
 from agents.dqn import DQN
@@ -32,6 +32,7 @@ from agents.tables import ConfigError
 ROUNDS = 5
 WARM_UP_STEPS = 2_000  # before anything is measured, where a preset does not learn earlier
 NEVER = 10**12
+RECORDED = 3  # updates after which an update is recorded, and has been used
 CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
 END_TO_END, WATCHED, COMPILED, HEAD = "end to end", "end to end, watched", "update, compiled", "update, head "
 
@@ -97,6 +98,7 @@ class Training:
 
     def __init__(self, config: RunConfig, run_dir: Path):
         self.run = build(config, run_dir, Silent(config.steps))
+        record_soon(self.run.agent.values_of, self.run.agent.learner.gradient_of)
         self.watch, self.watched_seconds, self.watched_steps = Stopwatch(time.process_time), 0.0, 0
         run_dir.mkdir(parents=True)
         self.metrics = MetricsWriter(run_dir)
@@ -166,9 +168,9 @@ def measure(
         training = stack.enter_context(contextlib.closing(Training(config, Path(scratch) / "run")))
         built = clock.now()
         run, cycle = training.run, vector_steps_of_a_cycle(training.run.agent)
-        while run.agent.learner.num_updates == 0:
+        while run.agent.learner.num_updates < RECORDED:
             training.advance(cycle)
-        start_up = {"build": built - start, "warm-up to the first update": clock.now() - built}
+        start_up = {"build": built - start, "warm-up to the third update": clock.now() - built}
         peak = clock.peak_memory_gb()  # before there is a second agent
         bench = stack.enter_context(contextlib.closing(Bench(config, WARM_UP_STEPS)))
         parts = bench.parts()

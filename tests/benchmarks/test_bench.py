@@ -57,7 +57,7 @@ def test_a_report_is_whole_and_adds_up(case):
     assert data["share_of_bound"] == pytest.approx(data["end_to_end"]["per_cpu_second"]["median"] / data["bound"])
     assert data["in_training"].keys() == {"act", "env", "add", "sample", "learn", "log", "rest"}
     assert all(us > 0 for us in data["in_training"].values())
-    assert data["start_up"].keys() == {"build", "warm-up to the first update"}
+    assert data["start_up"].keys() == {"build", "warm-up to the third update"}
     assert data["peak_memory_gb"] > 0.05
     assert data["machine"]["threads"] == data["config"]["num_threads"] == 1
 
