@@ -132,3 +132,37 @@ def test_two_updates(name, head, tmp_path):
     assert agent.last_update.losses.shape == (LOSSES[config.agent.name],)
     assert all(math.isfinite(value) for value in agent.metrics().values())
     assert "updates of" in agent.plan() or "1 update of" in agent.plan()
+
+
+def play(agent, spec, updates):
+    """Everything that the agent chooses and predicts while it makes so many updates, or a few more."""
+    seen, seed = [], 0
+    while agent.learner.num_updates < updates:
+        for t in made_up(spec, seed):
+            seen.append(agent.act(t.obs).tolist())
+            seen.append(agent.predicted.tolist())
+            if agent.acts:
+                agent.observe(t)
+            agent.learn()
+        seed += 1
+    return seen
+
+
+@pytest.mark.parametrize("updates", [8, pytest.param(1_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [n for n in RECIPES if RunConfig.preset(n).agent.name != "r2d2"])
+def test_a_recorded_run_is_the_same_to_the_bit(name, updates, tmp_path):
+    """Acting and updates by recordings from the third on, and never: weights, optimiser, actions and values."""
+    config = tiny(name, OWN[name])
+    spec = SEEN[config.env.id]
+    if config.agent.name == "cql":
+        config = config.with_overrides({"agent.dataset": str(made_up_data(spec, tmp_path / "data"))})
+    quick, plain = (KINDS["agent"].find(config.agent.name)(config, spec, Stopwatch()) for _ in range(2))
+    quick.values_of.after = quick.learner.gradient_of.after = 2
+    plain.values_of, plain.learner.gradient_of = plain.predict, plain.learner.differentiate
+    assert play(quick, spec, updates) == play(plain, spec, updates)
+    assert len(quick.learner.gradient_of.recordings) == len(quick.values_of.recordings) == 1
+    states = [agent.learner.state_dict() for agent in (quick, plain)]
+    for part in ("online", "target"):
+        assert all(torch.equal(x, states[1][part][key]) for key, x in states[0][part].items())
+    ours, theirs = (state["optimizer"]["exp_avg_sqs"] for state in states)
+    assert all(torch.equal(x, y) for x, y in zip(ours, theirs, strict=True))
