@@ -183,7 +183,8 @@ class Learner:
             scale = scale.clamp(max=1.0)
         elif scale >= 1:
             return gradient
-        return gradient._replace(gradients=list(torch._foreach_mul(gradient.gradients, scale)))
+        clipped = torch._foreach_mul(gradient.gradients, scale)  # pyright: ignore[reportPrivateImportUsage]
+        return gradient._replace(gradients=list(clipped))
 
     def target_draws(self, size: int) -> Draws | None:
         """Random numbers for the target's prediction, and under "choice" noise for the online network's actions."""

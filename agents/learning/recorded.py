@@ -151,11 +151,11 @@ def rebuild(value: Any, tensors: Iterator[Tensor]) -> Any:
 def simplify(module: fx.GraphModule) -> dict[fx.Node, Tensor]:
     """Leave out of a graph what changes nothing, and give the tensors that it finds instead of computing.
 
-    Views of weights are made here once. Where an operation changes a tensor in place, equal ones stay.
+    Views of weights are made here once. Where an operation changes a tensor in place or draws random numbers, all stay.
     """
     graph, constants = module.graph, {}
-    mutates = any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in graph.nodes)
-    seen: dict[Any, fx.Node] = {}
+    whole = any(isinstance(node.target, torch._ops.OpOverload) and not is_pure(node.target) for node in graph.nodes)
+    seen: dict[str, fx.Node] = {}
     for node in list(graph.nodes):
         if node.op == "get_attr":
             constants[node] = operator.attrgetter(str(node.target))(module).detach()
@@ -169,15 +169,19 @@ def simplify(module: fx.GraphModule) -> dict[fx.Node, Tensor]:
             twin = first.args[0]
         elif first in constants and is_view(node.target):
             constants[node] = node.target(constants[first], *node.args[1:], **node.kwargs)
-        elif not mutates:
-            key = node.target, fx.node.map_arg(node.args, str), repr(node.kwargs)
-            twin = seen.setdefault(repr(key), node)
+        elif not whole:
+            twin = seen.setdefault(repr((node.target, node.args, node.kwargs)), node)
         if isinstance(twin, fx.Node) and twin is not node:
             node.replace_all_uses_with(twin)
             graph.erase_node(node)
-    if not mutates:
+    if not whole:
         graph.eliminate_dead_code()
     return constants
+
+
+def is_pure(target: torch._ops.OpOverload) -> bool:
+    """Whether an operation changes nothing, and gives the same for the same arguments."""
+    return not target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in target.tags
 
 
 def is_view(target: Any) -> bool:

@@ -84,6 +84,12 @@ def test_changes_in_place_are_made_and_equal_operations_between_them_are_not_one
     assert torch.equal(after, start + 2)
 
 
+def test_random_numbers_are_drawn_anew_and_each_for_itself():
+    quick, x = Recorded(lambda x: (torch.rand_like(x), torch.rand_like(x)), after=0), torch.ones(50)
+    (a, b), (c, d) = quick(x), quick(x)
+    assert len({float(t.sum()) for t in (a, b, c, d)}) == 4
+
+
 def test_what_depends_on_values_stays_as_it_is():
     def sign(x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
