@@ -34,8 +34,12 @@ class ValueBias:
         ended = terminal | done
         if ended.any():
             counted = terminal | (done & (self.weight < self.NEGLIGIBLE))
-            self.biases += (self.predicted - self.returns)[counted].tolist()
+            self.keep(np.flatnonzero(counted), (self.predicted - self.returns)[counted].tolist())
             self.returns[ended], self.weight[ended] = 0.0, 1.0
+
+    def keep(self, envs: np.ndarray, biases: list[float]) -> None:
+        """Keep those of episodes that ended in the environments `envs`."""
+        self.biases += biases
 
     def discard(self, env: int) -> None:
         """Forget the running episode of one environment."""
