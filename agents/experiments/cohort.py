@@ -45,7 +45,10 @@ def check_cohort(configs: Sequence[RunConfig]) -> None:
     for config in configs[1:]:
         if wrong := [key for key in differences(first, config) if not key.startswith(OWN)]:
             own = ", ".join(name.removesuffix(".") for name in OWN)
-            raise ConfigError(f"the runs of a cohort may differ in {own}; seed {config.seed} has another {wrong[0]}")
+            hint = " (give one)" if wrong[0] == "env.support" else ""  # found by play, which has the seed of the run
+            raise ConfigError(
+                f"the runs of a cohort may differ in {own}; seed {config.seed} has another {wrong[0]}{hint}"
+            )
 
 
 class Cohort:

@@ -49,7 +49,9 @@ class StackedLearner:
         self.loss = self.first.td_loss  # lends its code: it is called with rows of `weights` in place of its own
         self.check()
         states = [state_of(learner) for learner in learners]
-        self.weights = {name: torch.stack([state[name].detach() for state in states]).contiguous() for name in states[0]}
+        self.weights = {
+            name: torch.stack([state[name].detach() for state in states]).contiguous() for name in states[0]
+        }
         self.names = [name for name, p in self.loss.named_parameters() if p.requires_grad]
         for name in self.names:
             self.weights[name].requires_grad_(True)
@@ -65,16 +67,16 @@ class StackedLearner:
         self.take_optimizers()
 
     def check(self) -> None:
-        torso, wanted = self.first.online.torso, [(n, t.shape, t.dtype) for n, t in self.loss.state_dict().items()]
-        if type(torso).before_update is not Torso.before_update:
-            raise ValueError(f"{type(torso).__name__} changes before each update (spectral norm): it cannot be stacked")
+        """Raise ValueError for learners that cannot be stacked."""
+        torso, wanted = type(self.first.online.torso), shapes_of(self.first)
         if len(self.loss.trained):
             raise ValueError("regularizers with weights of their own (self_prediction) cannot be stacked")
+        if torso.before_update is not Torso.before_update:
+            raise ValueError(f"{torso.__name__} changes before each update (spectral norm), and cannot be stacked")
         if self.first.augmentation is not None:
             raise ValueError("learners with an augmentation cannot be stacked")
         for learner in self.learners:
-            got = [(n, t.shape, t.dtype) for n, t in learner.td_loss.state_dict().items()]
-            if got != wanted or learner.num_updates != self.first.num_updates:
+            if shapes_of(learner) != wanted or learner.num_updates != self.first.num_updates:
                 raise ValueError("learners with other weights, or another number of updates, cannot be stacked")
 
     def make_optimizer(self) -> None:
@@ -144,7 +146,9 @@ class StackedLearner:
             self.programs[key] = make_fx(lambda *given: function(*given))(*arguments)
         return self.programs[key](*arguments)
 
-    def losses_of(self, weights: dict[str, Tensor], given: dict[str, Tensor], draws: Draws, target_draws: Draws) -> Seen:
+    def losses_of(
+        self, weights: dict[str, Tensor], given: dict[str, Tensor], draws: Draws, target_draws: Draws
+    ) -> Seen:
         """The loss of one learner, with rows of `weights` for weights; `vmap` makes it that of all."""
         arguments = (Batch(**given), draws or None, target_draws or None)
         update: Update = functional_call(self.loss, weights, arguments, tie_weights=False)
@@ -226,6 +230,10 @@ def state_of(learner: Learner) -> dict[str, Tensor]:
     for name, tensor in state.items():
         names.setdefault(id(tensor), name)
     return {name: state[name] for name in names.values()}
+
+
+def shapes_of(learner: Learner) -> list[tuple[str, torch.Size, torch.dtype]]:
+    return [(name, tensor.shape, tensor.dtype) for name, tensor in state_of(learner).items()]
 
 
 def stacked(draws: Sequence[Draws]) -> dict[str, Tensor]:

@@ -39,6 +39,7 @@ class StackedReplay(UniformReplay):
             future_steps=first.future_steps,
             device=first.device,
         )
+        self.ended = np.zeros(len(replays), np.int64)  # episodes of each that have ended
         self.gammas, self.steps_ahead = first.gammas, first.steps_ahead
         for i, replay in enumerate(replays):
             for name in self.row_names():
@@ -54,8 +55,19 @@ class StackedReplay(UniformReplay):
         """How many transitions of each replay can be sampled."""
         return super().__len__() // len(self.replays)
 
-    def add(self, *arrays: np.ndarray | None) -> None:
-        super().add(*arrays)  # pyright: ignore[reportArgumentType]
+    def add(
+        self,
+        obs: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        terminal: np.ndarray,
+        episode_end: np.ndarray,
+        next_obs: np.ndarray,
+        next_mask: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> None:
+        super().add(obs, action, reward, terminal, episode_end, next_obs, next_mask, mask)
+        self.ended += episode_end.reshape(len(self.replays), -1).sum(-1)
         for replay in self.replays:
             replay.rows = self.rows
 
@@ -82,30 +94,36 @@ class StackedReplay(UniformReplay):
         self.rows = store.num_written = self.replays[0].rows
         self.age = np.concatenate([replay.age for replay in self.replays])
         self.amended = {row: {} for replay in self.replays for row in replay.amended}
-        store.final_slot.fill_(-1)
+        self.ended = np.array([replay.observations.num_finals for replay in self.replays])
         finals = []
         for i, replay in enumerate(self.replays):
             own = replay.observations
-            where = own.final_slot >= 0
-            finals.append(own.finals[own.final_slot[where] % len(own.finals)])
-            numbers = torch.arange(slots, slots + len(finals[-1]), device=self.device)
-            store.final_slot[:, self.columns(i)] = torch.full_like(own.final_slot, -1).masked_scatter(where, numbers)
-            slots += len(finals[-1])
+            live = own.final_slot[own.final_slot >= 0]
+            shift = slots - int(live.min()) if len(live) else 0
+            store.final_slot[:, self.columns(i)] = torch.where(own.final_slot >= 0, own.final_slot + shift, -1)
+            finals.append((live + shift, own.finals[live % len(own.finals)]))
+            slots += len(live)
         store.oldest_final, store.num_finals = 0, slots
         store.finals = store.finals.new_zeros(max(64, 2 * slots), *store.frame_shape)
-        store.finals[:slots] = torch.cat(finals)
+        for numbers, of_one in finals:
+            store.finals[numbers] = of_one
 
     def give(self) -> None:
-        """Bring the replays up to date. Final observations get numbers from 0, in the order in which they came."""
+        """Bring the replays up to date.
+
+        Final observations get the numbers that they would have in a replay alone, where each that comes has the next:
+        rows that were saved before refer to them by number.
+        """
         store = self.observations
         for i, replay in enumerate(self.replays):
-            own = replay.observations
+            own, count = replay.observations, int(self.ended[i])
             replay.rows = own.num_written = self.rows
             replay.age = self.age[self.columns(i)].copy()
             replay.amended = {row: {} for row in self.amended}
-            slots = store.final_slot[:, self.columns(i)]
-            live = slots[slots >= 0].sort().values
-            own.final_slot = torch.where(slots >= 0, torch.searchsorted(live, slots.contiguous()), -1)
-            own.oldest_final, own.num_finals = 0, len(live)
+            slots = store.final_slot[:, self.columns(i)].contiguous()
+            live = slots[slots >= 0].sort().values  # the last that came, as rows are forgotten in order
+            own.num_finals, own.oldest_final = count, count - len(live)
+            own.final_slot = torch.where(slots >= 0, own.oldest_final + torch.searchsorted(live, slots), -1)
             own.finals = own.finals.new_zeros(max(64, 2 * len(live)), *own.frame_shape)
-            own.finals[: len(live)] = store.finals[live % len(store.finals)]
+            numbers = torch.arange(own.oldest_final, own.num_finals, device=self.device)
+            own.finals[numbers % len(own.finals)] = store.finals[live % len(store.finals)]
