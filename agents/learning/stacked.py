@@ -22,7 +22,7 @@ from value_heads import ActionValues, Atoms, Draws
 
 
 class Seen(NamedTuple):
-    """What `Update` has, of all learners at once; of the prediction what is a tensor in it, by the name of its field."""
+    """What `Update` has, of all learners at once; of the prediction only what is a tensor, by the name of its field."""
 
     loss: Tensor  # [S]
     terms: dict[str, Tensor]
@@ -49,9 +49,7 @@ class StackedLearner:
         self.loss = self.first.td_loss  # lends its code: it is called with rows of `weights` in place of its own
         self.check()
         states = [state_of(learner) for learner in learners]
-        self.weights = {
-            name: torch.stack([state[name].detach() for state in states]).contiguous() for name in states[0]
-        }
+        self.weights = {name: stacked_weight([state[name].detach() for state in states]) for name in states[0]}
         self.names = [name for name, p in self.loss.named_parameters() if p.requires_grad]
         for name in self.names:
             self.weights[name].requires_grad_(True)
@@ -85,7 +83,7 @@ class StackedLearner:
         self.groups, groups, start = [], [], 0
         for options, members in itertools.groupby(settings):
             rows = slice(start, start := start + len(list(members)))
-            self.groups.append((rows, [self.weights[name].detach()[rows] for name in self.names]))
+            self.groups.append((rows, [transposed(self.weights[name].detach()[rows]) for name in self.names]))
             groups.append({**options, "params": self.groups[-1][1]})
         self.optimizer = type(self.first.optimizer)(groups)
 
@@ -159,13 +157,14 @@ class StackedLearner:
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Clip each learner's gradient and let the optimiser make its step."""
-        self.norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+        norms = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))) for g in gradients]
+        self.norms = torch.stack(norms).norm(dim=0)
         if self.clips:
             factor = (self.max_norm / (self.norms + 1e-6)).clamp(max=1.0)  # as nn.utils.clip_grad_norm_
             gradients = [g * factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
         for rows, params in self.groups:
             for param, gradient in zip(params, gradients, strict=True):
-                param.grad = gradient[rows].contiguous()  # as the fused optimiser takes it to be, and `vmap` does not
+                param.grad = transposed(gradient[rows]).contiguous()  # fused steps do not look at strides
         self.optimizer.step()
 
     @torch.no_grad()
@@ -207,7 +206,7 @@ class StackedLearner:
                 states = [learner.optimizer.state.get(learner.parameters[k], {}) for learner in self.learners[rows]]
                 for name, value in states[0].items():
                     own = value.clone() if name == "step" else torch.stack([state[name] for state in states])
-                    self.optimizer.state[param][name] = own
+                    self.optimizer.state[param][name] = own if name == "step" else transposed(own).contiguous()
 
     @torch.no_grad()
     def give(self) -> None:
@@ -220,8 +219,9 @@ class StackedLearner:
             for k, param in enumerate(params):
                 for i, learner in enumerate(self.learners[rows]):
                     for name, value in self.optimizer.state[param].items():
-                        own = (value if name == "step" else value[i]).clone()
-                        learner.optimizer.state[learner.parameters[k]][name] = own
+                        own = learner.parameters[k]
+                        given = value.clone() if name == "step" else torch.empty_like(own).copy_(transposed(value)[i])
+                        learner.optimizer.state[own][name] = given
 
 
 def state_of(learner: Learner) -> dict[str, Tensor]:
@@ -230,6 +230,16 @@ def state_of(learner: Learner) -> dict[str, Tensor]:
     for name, tensor in state.items():
         names.setdefault(id(tensor), name)
     return {name: state[name] for name in names.values()}
+
+
+def stacked_weight(weights: Sequence[Tensor]) -> Tensor:
+    """[...] of each -> [S, ...]; matrices lie transposed in memory, as their gradients come out of a backward pass."""
+    return transposed(transposed(torch.stack(list(weights))).contiguous())
+
+
+def transposed(stack: Tensor) -> Tensor:
+    """Of matrices [S, out, in] the view [S, in, out], and the other way round; any other stack as it is."""
+    return stack.mT if stack.dim() == 3 else stack
 
 
 def shapes_of(learner: Learner) -> list[tuple[str, torch.Size, torch.dtype]]:

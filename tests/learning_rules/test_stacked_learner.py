@@ -176,7 +176,7 @@ def test_action_values(part):
 @pytest.mark.usefixtures("float64")
 def test_learners_that_have_begun_alone_go_on_together():
     """Weights, running statistics, moments of the optimiser and counts are taken over, and given back."""
-    alone, whole = train_both(7, head="iqn")
+    alone, _ = train_both(7, head="iqn")
     members = [make_learner("iqn", 100 + s, **own) for s, own in enumerate(EACH)]
     again = StackedLearner(members)
     for learner, member in zip(alone, members, strict=True):
