@@ -59,7 +59,8 @@ class SeededEnv:
         self._episode_index = 0
         self._actions: list[int] = []
         self.done = False
-        self.action_mask = np.ones(self.num_actions, dtype=bool)  # [A]
+        self._all_legal = np.ones(self.num_actions, dtype=bool)
+        self.action_mask = self._all_legal  # [A]
         self.mask_given = False  # whether the last info had a mask
 
     @property
@@ -159,7 +160,7 @@ class SeededEnv:
         if self.mask_given:
             self.action_mask = convert_action_mask(raw, self.num_actions, episode_over=episode_over)
         else:
-            self.action_mask = np.ones(self.num_actions, dtype=bool)
+            self.action_mask = self._all_legal
 
     @contextmanager
     def _located(self) -> Iterator[None]:

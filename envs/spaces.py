@@ -10,6 +10,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def require_discrete(space: gymnasium.Space) -> spaces.Discrete:
     """The action space, if it is a Discrete one.
@@ -54,8 +56,11 @@ def convert_obs(raw: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray
         raise TypeError(f"the observation has dtype {array.dtype}, wanted numbers")
     if array.shape != shape:
         raise ValueError(f"the observation has shape {array.shape}, the space says {shape}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        obs = array.astype(dtype)
+    if array.dtype == dtype:
+        obs = array.copy()
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            obs = array.astype(dtype)
     if dtype == np.uint8:
         if array.dtype != dtype and not np.array_equal(obs, array):
             raise ValueError(f"the observation has {array.dtype} values that do not fit the space's uint8")
@@ -71,6 +76,8 @@ def convert_reward(raw: Any) -> float:
         TypeError: it is not one number.
         ValueError: it is not finite in float32.
     """
+    if type(raw) is float and abs(raw) <= LARGEST:  # as nearly all are: the rest takes several times as long
+        return float(np.float32(raw))
     array = np.asarray(raw)
     if array.dtype.kind not in "fiub" or array.shape != ():
         raise TypeError(f"the reward is {raw!r}, wanted one number")

@@ -63,6 +63,7 @@ class Cohort:
         self.runs, self.config, self.num_envs = runs, runs[0].config, runs[0].config.env.num_envs
         self.agents: list[DQN] = [run.agent for run in runs]  # pyright: ignore[reportAttributeAccessIssue]
         self.first, self.device = self.agents[0], self.agents[0].device
+        self.heads = [agent.actor.head for agent in self.agents]
         vectors = [run.venv for run in runs if isinstance(run.venv, GymnasiumVector)]
         if len(vectors) < len(runs):
             raise ConfigError(f"env.id: {self.config.env.id} has a vector form of its own, which cannot be joined")
@@ -109,7 +110,7 @@ class Cohort:
     def act(self, mask: np.ndarray | None) -> np.ndarray:
         """As `Agent.act`: exploring actions [S * N]."""
         with self.stopwatch("act"):
-            noise = [agent.actor.head.noise(agent.generator) for agent in self.agents]
+            noise = [head.noise(agent.generator) for head, agent in zip(self.heads, self.agents, strict=True)]
             q_values = self.learner.q_values(self.first.settings.acting_network, self.stacked(self.obs), noise)
             q_values = q_values.flatten(0, 1).cpu().numpy()
             if mask is not None:

@@ -175,12 +175,14 @@ class StackedLearner:
             source = self.networks["online"][name]
             to.lerp_(source, self.first.target_tau) if name in trained else to.copy_(source)
 
+    @torch.no_grad()
     def normalize(self, obs: Tensor) -> None:
         """Take observations [S, N, *shape] into each network's running statistics, where it has them."""
         if self.first.online.normalizer is None:
             return
         statistics = [self.networks["online"][f"normalizer.{name}"] for name in ("mean", "var", "count")]
-        merged = vmap(ObservationNormalizer.merged)(*statistics, obs)
+        key = ("normalizer", obs.shape)
+        merged = self.play(key, vmap(ObservationNormalizer.merged), *statistics, obs)
         for statistic, value in zip(statistics, merged, strict=True):
             statistic.copy_(value)
 
