@@ -42,9 +42,9 @@ def configs(preset: str, seeds: int, **changes: object) -> list[RunConfig]:
     return [RunConfig.preset(preset, {"env.support": [-10, 10], "seed": seed, **overrides}) for seed in range(seeds)]
 
 
-def make_batch(spec: EnvSpec, size: int, seed: int) -> Batch:
+def make_batch(spec: EnvSpec, size: int) -> Batch:
     """Noise: how long an update takes does not depend on what is learned."""
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(0)
     obs, next_obs = (torch.randn(size, *spec.obs_shape, generator=g) for _ in range(2))
     action, reward = torch.randint(spec.num_actions, (size,), generator=g), torch.randn(size, generator=g)
     return Batch(obs, action, reward, torch.full((size,), 0.9), next_obs, torch.ones(size))
@@ -57,8 +57,8 @@ def updates(preset: str, head: str, size: int, seeds: int) -> Operations:
     alone, members = (
         [DQN(config, spec, Stopwatch()).learner for config in configs(preset, seeds, **changes)] for _ in range(2)
     )
-    whole, batches = StackedLearner(members), [make_batch(spec, size, seed) for seed in range(seeds)]
-    stack = Batch(*(None if fields[0] is None else torch.stack(fields) for fields in zip(*batches, strict=True)))
+    whole, batch = StackedLearner(members), make_batch(spec, seeds * size)
+    stack, batches = batch.unflatten(seeds), [batch.take(rows) for rows in torch.arange(seeds * size).split(size)]
 
     def one_by_one() -> None:
         for learner, batch in zip(alone, batches, strict=True):

@@ -15,7 +15,6 @@ import torch
 from agents.components import KINDS
 from agents.config import RunConfig
 from agents.dqn import DQN
-from agents.learning.batch import Batch
 from agents.learning.stacked import StackedLearner
 from agents.learning.value_bias import ValueBias
 from agents.replay.stacked import StackedReplay
@@ -131,8 +130,7 @@ class Cohort:
         for _ in range(self.first.updates_due()):
             with self.stopwatch("sample"):
                 flat, _ = self.replay.sample(self.first.settings.batch_size)
-                size = (len(self.runs), -1)
-                batch = Batch(*(v if v is None else v.unflatten(0, size) for v in flat)).to(self.device)
+                batch = flat.unflatten(len(self.runs)).to(self.device)
                 if self.config.agent.normalize_reward:
                     factors = batch.reward.new_tensor([agent.reward_factor() for agent in self.agents])
                     batch = batch._replace(reward=batch.reward * factors.unsqueeze(-1))

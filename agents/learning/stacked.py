@@ -33,7 +33,7 @@ class Seen(NamedTuple):
 
 
 class StackedLearner:
-    """S learners of networks with the same shapes: an update here is one of each, on its own batch, with its own draws.
+    """S learners that differ in weights and rates alone: an update here is one of each, on its own batch and draws.
 
     The gradient of the sum of the S losses is in row i that of learner i alone, as no loss depends on the weights of
     another; so one backward pass serves all. Rates, Adam's epsilon, weight decay and clipping are those of each.
@@ -85,7 +85,7 @@ class StackedLearner:
             rows = slice(start, start := start + len(list(members)))
             self.groups.append((rows, [transposed(self.weights[name].detach()[rows]) for name in self.names]))
             groups.append({**options, "params": self.groups[-1][1]})
-        self.optimizer = type(self.first.optimizer)(groups)
+        self.optimizer = type(self.first.optimizer)(groups)  # pyright: ignore[reportCallIssue]
 
     def part(self, part: str) -> dict[str, Tensor]:
         """The stacked weights of one of the networks, under the names that they have there."""
@@ -151,7 +151,7 @@ class StackedLearner:
         arguments = (Batch(**given), draws or None, target_draws or None)
         update: Update = functional_call(self.loss, weights, arguments, tie_weights=False)
         fields = {k: v for k, v in vars(update.prediction).items() if isinstance(v, Tensor | Mapping)}
-        self.prototype = update.prediction
+        self.prototype = replace(update.prediction, **dict.fromkeys(fields))
         return Seen(update.loss, update.terms, update.losses, update.td_error, fields, update.goal)
 
     @torch.no_grad()

@@ -33,7 +33,7 @@ CASES = {
         "CartPole-v1",
         {
             "steps": 2_000,
-            "agent.replay_ratio": 0.1,
+            "agent.replay_ratio": 0.105,
             "agent.normalize_obs": True,
             "agent.normalize_reward": True,
             "target_rule.name": "double_q_learning",
@@ -94,7 +94,7 @@ def made(configs, folder):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("float64")
 def test_every_run_is_in_the_state_that_it_would_be_in_alone(case, tiny, state_of, tmp_path):
-    """CartPole for 2,000 steps and 194 updates; the others for 400 steps, in which replay goes round."""
+    """CartPole for 2,000 steps and 204 updates; the others for 400 steps, in which replay goes round."""
     configs = configs_of(tiny, case)[1:]
     cohort, alone = Cohort(made(configs, tmp_path)), made(configs, tmp_path)
     while cohort.step < configs[0].steps:
@@ -155,10 +155,9 @@ def interrupted(configs, folders, stops, monkeypatch):
     return train_cohort(configs, folders)
 
 
-@pytest.mark.parametrize("case", ["masks", "noise"])
-def test_an_interrupted_cohort_ends_as_one_that_was_not(case, tiny, assert_same_course, tmp_path, monkeypatch):
+def test_an_interrupted_cohort_ends_as_one_that_was_not(tiny, assert_same_course, tmp_path, monkeypatch):
     """To the bit: in float32, with the signal before learning and amid it, and not where a checkpoint is due."""
-    configs = configs_of(tiny, case, steps=230)[1:]
+    configs = configs_of(tiny, "noise", steps=230)[1:]
     straight, pieces = ([tmp_path / kind / str(i) for i in range(2)] for kind in ("straight", "pieces"))
     expected = train_cohort(configs, straight)
     summaries = interrupted(configs, pieces, [30, 195], monkeypatch)
