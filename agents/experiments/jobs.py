@@ -17,7 +17,9 @@ from typing import IO
 import typer
 
 from agents.config import RunConfig
+from agents.experiments.cohort import OWN
 from agents.experiments.cohort_trainer import train_cohort
+from agents.presets import flatten
 from agents.running.progress import reporter_for
 from agents.running.runs import new_run_dir
 from agents.running.setup import LOG, REQUESTED, resolve
@@ -104,6 +106,23 @@ def train_all(
     lock = threading.Lock()
     with ForwardedSignals() as stop, ThreadPoolExecutor(jobs) as pool:
         return sum(pool.map(one, configs, run_dirs))
+
+
+def train_together(configs: Sequence[RunConfig], run_dirs: Sequence[Path], tell: Tell) -> int:
+    """Train in this process, as one those that may be a cohort: one after the other; how many have not ended."""
+    cohorts: dict[str, list[int]] = {}
+    for k, config in enumerate(configs):
+        shared = {key: v for key, v in flatten(config.plain()).items() if not key.startswith(OWN)}
+        cohorts.setdefault(json.dumps(shared, sort_keys=True), []).append(k)
+    done = 0
+    for members in cohorts.values():
+        summaries = train_cohort([configs[k] for k in members], [run_dirs[k] for k in members])
+        for summary in summaries:
+            done += summary.finished
+            tell(done, summary.run_dir, summary.exit_code)
+        if not all(summary.finished for summary in summaries):  # somebody asked to stop
+            break
+    return len(configs) - done
 
 
 def outcome(run_dir: Path, code: int) -> str:
