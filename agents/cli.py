@@ -75,6 +75,10 @@ def train(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="train this many seeds, from --seed upwards")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="how many of them at once")] = 1,
+    together: Annotated[
+        bool,
+        typer.Option("--together", help="all seeds in one process, as one: faster for small networks"),
+    ] = False,
     init_from: Annotated[str | None, typer.Option(metavar="RUN", help="start with the weights of a run")] = None,
     run_dir: Annotated[
         str | None, typer.Option(metavar="DIR", help="directory of the run, instead of a new one")
@@ -103,11 +107,15 @@ def train(
     if dry_run:
         return say_what_would_happen(config)
     start_from = None if init_from is None else resolve_run(init_from, root)
+    if together and (seeds == 1 or jobs > 1 or start_from is not None):
+        raise ConfigError("--together is for --seeds of at least 2, without --jobs and --init-from")
     if seeds > 1:
         if run_dir is not None:
             raise ConfigError(f"--run-dir is for one run, and --seeds {seeds} makes {seeds}: leave out one of them")
-        from agents.experiments.jobs import train_seeds
+        from agents.experiments.jobs import train_seeds, train_seeds_together
 
+        if together:
+            raise SystemExit(train_seeds_together(config, seeds, root))
         raise SystemExit(train_seeds(config, seeds, jobs, root, start_from))
     if run_dir == "":
         raise ConfigError("--run-dir is empty")

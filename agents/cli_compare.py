@@ -34,6 +34,9 @@ def compare(
         int | None, typer.Option(min=1, help=f"runs of each factor, with seeds of their own [{DEFAULT_SWEEP_SEEDS}]")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="runs at once")] = 1,
+    together: Annotated[
+        bool, typer.Option("--together", help="all seeds in one process, as one: faster for small networks")
+    ] = False,
     per_head: Annotated[
         str | None, typer.Option(metavar="KEY,KEY", help="with RUN: settings that heads have of their own")
     ] = None,
@@ -59,8 +62,11 @@ def compare(
         raise ConfigError("--per-head is for RUN...; a preset says it in [by_head.NAME]")
     if sweep_seeds is not None and sweep is None:
         raise ConfigError("--sweep-seeds is for --sweep, which is missing")
+    if together and jobs > 1:
+        raise ConfigError(f"--together trains in one process, and --jobs {jobs} in several: leave out one of them")
     overrides = {**ctx.obj, **({} if steps is None else {"steps": steps})}
-    train_and_report(make_line(heads, envs, seeds, preset, overrides, sweep, sweep_seeds), out, jobs, root)
+    line = make_line(heads, envs, seeds, preset, overrides, sweep, sweep_seeds)
+    train_and_report(line, out, jobs, root, together)
 
 
 def make_line(
@@ -116,7 +122,7 @@ def parse_sweep(text: str, seeds: int) -> "Sweep":
     return Sweep(key, numbers, seeds)
 
 
-def train_and_report(line: "Line", out: Path | None, jobs: int, root: Path) -> None:
+def train_and_report(line: "Line", out: Path | None, jobs: int, root: Path, together: bool = False) -> None:
     """Train what is missing of a comparison, then report on it."""
     from rich.console import Console
 
@@ -132,14 +138,14 @@ def train_and_report(line: "Line", out: Path | None, jobs: int, root: Path) -> N
     begin(plan, out)
     unfactored = reported_cells(plan, out, dict.fromkeys(line.heads, 1.0))
     board = Board([*tried, *unfactored], Console())
-    if tried and not train_cells(tried, out, jobs, board):
+    if tried and not train_cells(tried, out, jobs, board, together):
         leave(board)
     chosen, rows = sweep_result(plan, out)
     if rows:
         from agents.experiments.report import sweep_grid
 
         show(sweep_grid(rows), f"sweep of {plan.line.sweep.key}" if plan.line.sweep else "")
-    if not train_cells(reported_cells(plan, out, chosen), out, jobs, board):
+    if not train_cells(reported_cells(plan, out, chosen), out, jobs, board, together):
         leave(board)
     report_stored(out)
 

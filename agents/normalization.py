@@ -29,13 +29,18 @@ class ObservationNormalizer(nn.Module):
     @torch.no_grad()
     def update(self, obs: Tensor) -> None:
         """Take a batch of observations [B, *shape] into the statistics; bytes become [0, 1] as in `QNetwork`."""
+        merged = self.merged(self.mean, self.var, self.count, obs)
+        for statistic, value in zip((self.mean, self.var, self.count), merged, strict=True):
+            statistic.copy_(value)
+
+    @staticmethod
+    def merged(mean: Tensor, var: Tensor, count: Tensor, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, variance and count with observations [B, *shape] taken in."""
         obs = obs.double() / 255 if obs.dtype == torch.uint8 else obs.double()
-        total = self.count + len(obs)
-        delta = obs.mean(0) - self.mean
-        spread = self.var * self.count + obs.var(0, correction=0) * len(obs)
-        self.var.copy_((spread + delta**2 * self.count * len(obs) / total) / total)
-        self.mean.add_(delta * len(obs) / total)
-        self.count.copy_(total)
+        total = count + len(obs)
+        delta = obs.mean(0) - mean
+        spread = var * count + obs.var(0, correction=0) * len(obs)
+        return mean + delta * len(obs) / total, (spread + delta**2 * count * len(obs) / total) / total, total
 
     def forward(self, obs: Tensor) -> Tensor:
         return ((obs - self.mean) / (self.var + 1e-8).sqrt()).float().clamp(-10, 10)

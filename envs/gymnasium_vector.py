@@ -1,5 +1,6 @@
 """N gymnasium environments behind the contract of `envs.vector`, in a plain loop."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,27 @@ class GymnasiumVector(VectorEnv):
         self._seed = seed
         self._started = self._closed = False
         self._sent: list[int] | None = None  # actions between send and recv
+
+    @classmethod
+    def joined(cls, vectors: Sequence["GymnasiumVector"]) -> "GymnasiumVector":
+        """The environments of several vectors of one kind as one, each where it is in its episode.
+
+        They are the same environments, so those vectors are not to be stepped beside it; their `state_dict` and
+        `load_state_dict` go on to work, between two steps.
+
+        Raises:
+            ValueError: an environment has other spaces than the first.
+        """
+        first = vectors[0]
+        for index, vector in enumerate(vectors):
+            spaces = vector.observation_space, vector.num_actions
+            if spaces != (first.observation_space, first.num_actions):
+                raise ValueError(f"vector {index} has other spaces than vector 0: {spaces}")
+        whole = copy.copy(first)
+        whole._envs = [env for vector in vectors for env in vector._envs]
+        whole.num_envs = len(whole._envs)
+        whole.has_action_mask = any(vector.has_action_mask for vector in vectors)
+        return whole
 
     @property
     def action_mask(self) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from agents.config import RunConfig
 from agents.experiments.board import Board
-from agents.experiments.jobs import outcome, train_all
+from agents.experiments.jobs import outcome, train_all, train_together
 from agents.experiments.plan import FIRST_SEED, Line, Plan, base_value, try_to_build
 from agents.experiments.records import Record, labelled
 from agents.experiments.results import Row, choose_factors
@@ -111,8 +111,13 @@ def result_path(out: Path, cell: Cell) -> Path:
     return out / "results" / f"{'+'.join(parts if first == 'cells' else (first, *parts))}.csv"
 
 
-def train_cells(cells: Sequence[Cell], out: Path, jobs: int, board: Board) -> bool:
-    """Train the cells that have no result yet, and write their results; whether all have one now."""
+def train_cells(cells: Sequence[Cell], out: Path, jobs: int, board: Board, together: bool = False) -> bool:
+    """Train the cells that have no result yet, and write their results; whether all have one now.
+
+    Args:
+        jobs: how many at once, each in a process of its own.
+        together: in this process instead, all seeds of a cell as a cohort.
+    """
     by_dir = {cell.run_dir: cell for cell in cells}
 
     def collect(cell: Cell) -> None:
@@ -127,7 +132,8 @@ def train_cells(cells: Sequence[Cell], out: Path, jobs: int, board: Board) -> bo
         collect(cell)
     todo = [cell for cell in cells if not result_path(out, cell).with_suffix(".json").is_file()]
     with board.shown():
-        failed = train_all([c.config for c in todo], [c.run_dir for c in todo], jobs, tell=tell) if todo else 0
+        configs, run_dirs = [cell.config for cell in todo], [cell.run_dir for cell in todo]
+        failed = train_together(configs, run_dirs, tell) if together else train_all(configs, run_dirs, jobs, tell=tell)
     return failed == 0
 
 

@@ -17,8 +17,12 @@ from typing import IO
 import typer
 
 from agents.config import RunConfig
+from agents.experiments.cohort import OWN
+from agents.experiments.cohort_trainer import train_cohort
+from agents.presets import flatten
+from agents.running.progress import reporter_for
 from agents.running.runs import new_run_dir
-from agents.running.setup import LOG, REQUESTED
+from agents.running.setup import LOG, REQUESTED, resolve
 from agents.running.signals import EXIT_INTERRUPTED, EXIT_REQUEUE, StopRequest
 
 try:
@@ -104,6 +108,23 @@ def train_all(
         return sum(pool.map(one, configs, run_dirs))
 
 
+def train_together(configs: Sequence[RunConfig], run_dirs: Sequence[Path], tell: Tell) -> int:
+    """Train in this process, as one those that may be a cohort: one after the other; how many have not ended."""
+    cohorts: dict[str, list[int]] = {}
+    for k, config in enumerate(configs):
+        shared = {key: v for key, v in flatten(config.plain()).items() if not key.startswith(OWN)}
+        cohorts.setdefault(json.dumps(shared, sort_keys=True), []).append(k)
+    done = 0
+    for members in cohorts.values():
+        summaries = train_cohort([configs[k] for k in members], [run_dirs[k] for k in members])
+        for summary in summaries:
+            done += summary.finished
+            tell(done, summary.run_dir, summary.exit_code)
+        if not all(summary.finished for summary in summaries):  # somebody asked to stop
+            break
+    return len(configs) - done
+
+
 def outcome(run_dir: Path, code: int) -> str:
     """How a run ended, in a few words."""
     if code in (EXIT_REQUEUE, EXIT_INTERRUPTED):
@@ -117,11 +138,32 @@ def outcome(run_dir: Path, code: int) -> str:
 
 def train_seeds(config: RunConfig, seeds: int, jobs: int, root: Path, init_from: Path | None) -> int:
     """The same configuration with `seeds` seeds from config.seed upwards; 0 where all ended well, else 1."""
-    configs = [config.with_overrides({"seed": config.seed + i}) for i in range(seeds)]
-    run_dirs = [new_run_dir(c, root) for c in configs]
+    configs, run_dirs = of_seeds(config, seeds, root)
     typer.echo(f"{seeds} seeds, {jobs} at a time; what each says is in its {LOG}")
     if train_all(configs, run_dirs, jobs, init_from):
         return 1
-    best = [json.loads((d / "summary.json").read_text())["best_return"] for d in run_dirs]
-    typer.echo(f"best of {seeds} seeds: mean {statistics.mean(best):.1f}, from {min(best):.1f} to {max(best):.1f}")
+    say_best(run_dirs)
     return 0
+
+
+def train_seeds_together(config: RunConfig, seeds: int, root: Path) -> int:
+    """The same in this process, as a cohort; 0 where all ended, else why they were stopped (each can be resumed)."""
+    config = resolve(config, Path("(a new directory)"))[0]  # a support that play has found is that of all seeds
+    configs, run_dirs = of_seeds(config, seeds, root)
+    summaries = train_cohort(configs, run_dirs, reporter_for(config.steps))
+    if summaries[0].finished:
+        say_best(run_dirs)
+    return summaries[0].exit_code
+
+
+def of_seeds(config: RunConfig, seeds: int, root: Path) -> tuple[list[RunConfig], list[Path]]:
+    """Configurations and new directories."""
+    configs = [config.with_overrides({"seed": config.seed + i}) for i in range(seeds)]
+    return configs, [new_run_dir(c, root) for c in configs]
+
+
+def say_best(run_dirs: Sequence[Path]) -> None:
+    """What the best policies of finished runs have scored."""
+    best = [json.loads((d / "summary.json").read_text())["best_return"] for d in run_dirs]
+    mean, low, high = statistics.mean(best), min(best), max(best)
+    typer.echo(f"best of {len(best)} seeds: mean {mean:.1f}, from {low:.1f} to {high:.1f}")

@@ -40,6 +40,10 @@ class Batch(NamedTuple):
         """The transitions in `rows`."""
         return self._replace(**{k: v[rows] for k, v in self._asdict().items() if v is not None})
 
+    def unflatten(self, parts: int) -> "Batch":
+        """The same with every field of `parts` batches in one, [parts * B, ...], as [parts, B, ...]."""
+        return self._replace(**{k: v.unflatten(0, (parts, -1)) for k, v in self._asdict().items() if v is not None})
+
     @classmethod
     def of_returns(cls, obs: Tensor, action: Tensor, returns: Tensor) -> "Batch":
         """Transitions whose return is known, so that nothing is bootstrapped: its reward is the whole of it.

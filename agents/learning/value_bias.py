@@ -37,8 +37,12 @@ class ValueBias:
         self.begins, self.some_begin = ended, np.count_nonzero(ended) > 0  # any() takes 5 times as long
         if self.some_begin:
             counted = terminal | (done & (self.weight < self.NEGLIGIBLE))
-            self.biases += (self.predicted - self.returns)[counted].tolist()
+            self.keep(np.flatnonzero(counted), (self.predicted - self.returns)[counted].tolist())
             self.returns[ended], self.weight[ended] = 0.0, 1.0
+
+    def keep(self, envs: np.ndarray, biases: list[float]) -> None:
+        """Keep those of episodes that ended in the environments `envs`."""
+        self.biases += biases
 
     def discard(self, env: int) -> None:
         """Forget the running episode of one environment."""

@@ -76,15 +76,21 @@ def train(
         loop(run, metrics, stop)
         run.seconds += time.perf_counter() - start
         run.cpu_seconds += time.process_time() - cpu_start
-        path = run.save()
-        finished = run.step >= config.steps
-        if not finished:
-            reporter.say(f"stopped at step {run.step:,}, saved as {path}\ngo on  classyq resume {run_dir}")
-        best = final_score(run) if finished else None
+        return conclude(run, stop)
+
+
+def conclude(run: Run, stop: StopRequest) -> Summary:
+    """Save a run that has made its last step, or was asked to stop; score it where all steps are made."""
+    path = run.save()
+    finished = run.step >= run.config.steps
+    if not finished:
+        run.reporter.say(f"stopped at step {run.step:,}, saved as {path}\ngo on  classyq resume {run.run_dir}")
+    best = final_score(run) if finished else None
     code = 0 if finished else stop.exit_code()
     logging = run.stopwatch.shares().get("log", 0.0)
-    summary = Summary(run_dir, run.step, finished, code, best, run.last_return, run.seconds, run.cpu_seconds, logging)
-    write_whole(run_dir / "summary.json", json.dumps(summary._asdict() | {"run_dir": str(run_dir)}, indent=1))
+    clocks = run.seconds, run.cpu_seconds, logging
+    summary = Summary(run.run_dir, run.step, finished, code, best, run.last_return, *clocks)
+    write_whole(run.run_dir / "summary.json", json.dumps(summary._asdict() | {"run_dir": str(run.run_dir)}, indent=1))
     return summary
 
 
@@ -96,18 +102,37 @@ def finished_summary(run_dir: Path) -> Summary | None:
 
 def loop(run: Run, metrics: MetricsWriter, stop: StopRequest) -> None:
     """Advance until all steps are made or somebody asks to stop; log, evaluate and save on the way."""
-    config = run.config
-    logged_at, logged_step = time.perf_counter(), run.step
-    while run.step < config.steps and stop.signum is None:
+    routine = Routine(run, metrics)
+    while run.step < run.config.steps and stop.signum is None:
         before = run.step
         run.advance()
+        routine.after(before)
+
+
+class Routine:
+    """What is done around the steps of a run: log, evaluate and save, each when it is due."""
+
+    def __init__(self, run: Run, metrics: MetricsWriter):
+        self.run, self.metrics = run, metrics
+        self.logged_at, self.logged_step = time.perf_counter(), run.step
+
+    def due(self, before: int) -> bool:
+        """Whether `after` has something to do."""
+        config, step = self.run.config, self.run.step
+        periods = (config.log.every_steps, config.log.histogram_every_steps)
+        periods += (config.evaluation.every_steps, config.checkpoint.every_steps)
+        return step >= config.steps or any(crossed(before, step, period) for period in periods)
+
+    def after(self, before: int) -> None:
+        """What is due after the steps from `before` on."""
+        run, metrics, config = self.run, self.metrics, self.run.config
         row: dict[str, float] = {}
         last = run.step >= config.steps
         if last or crossed(before, run.step, config.log.every_steps):
             with run.stopwatch("log"):
                 now = time.perf_counter()
-                row = run.scalars((run.step - logged_step) / (now - logged_at))
-                logged_at, logged_step = now, run.step
+                row = run.scalars((run.step - self.logged_step) / (now - self.logged_at))
+                self.logged_at, self.logged_step = now, run.step
                 run.warn_if_saturated(row)
         if crossed(before, run.step, config.log.histogram_every_steps):
             with run.stopwatch("log"):

@@ -3,11 +3,13 @@
 import csv
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from agents.experiments import jobs
+from agents.experiments.cohort import Cohort
 from agents.running.trainer import train
 
 TINY = [
@@ -78,6 +80,31 @@ def test_a_comparison(classyq, trained, tmp_path):
     manifest["versions"]["torch"] = "1.0"
     (out / "manifest.json").write_text(json.dumps(manifest))
     assert "versions.torch is 1.0 there and" in classyq(*line).err
+
+
+def test_all_seeds_of_a_cell_together(classyq, trained, tmp_path, monkeypatch):
+    """In this process: those of a sweep of a rate are one cohort too. What was stopped goes on with the same line."""
+    cohorts, train_cohort = [], jobs.train_cohort
+
+    def recorded(configs, run_dirs):
+        cohorts.append([config.seed for config in configs])
+        return train_cohort(configs, run_dirs)
+
+    monkeypatch.setattr(jobs, "train_cohort", recorded)
+    line = ["compare", "--heads", "mse,two_hot", "--envs", "catch", "--seeds", "2", "--sweep", "agent.lr=1,4"]
+    line += ["--sweep-seeds", "1", "--together", *TINY]
+    advance = Cohort.advance
+    with monkeypatch.context() as patch:
+        patch.setattr(Cohort, "advance", lambda self: (advance(self), signal.raise_signal(signal.SIGTERM)))
+        stopped = classyq(*line)
+    assert stopped.code == 1
+    assert "not finished: 0 of 8 runs" in stopped.err
+    assert "stopped; classyq resume runs/compare-catch/sweep/x1/catch/mse/s100001 goes on" in stopped.out
+    assert "(8 of 8 runs, 100% of all steps)" in classyq_done(classyq, *line)
+    assert cohorts == [[100_001] * 2, [100_001] * 2, [100_001] * 2, [1, 2], [1, 2]]
+    assert trained == []
+    assert len(list((tmp_path / "runs/compare-catch/results").glob("*.json"))) == 8
+    assert (tmp_path / "runs/compare-catch/report/report.md").is_file()
 
 
 def classyq_done(classyq, *line) -> str:
@@ -200,6 +227,10 @@ REFUSED = {
     ),
     "sweep seeds": (("--heads", "mse", "--envs", "catch", "--sweep-seeds", "2"), "--sweep-seeds is for --sweep"),
     "per head": (("--heads", "mse", "--envs", "catch", "--per-head", "agent.lr"), "--per-head is for RUN..."),
+    "together": (
+        ("--heads", "mse", "--envs", "catch", "--together", "--jobs", "2"),
+        "--together trains in one process, and --jobs 2 in several: leave out one of them",
+    ),
     "both": (("runs/x", "--heads", "mse"), "--heads is for runs that are to be trained"),
     "both, dotted": (("runs/x", "--agent.lr", "1"), "--agent.lr is for runs that are to be trained"),
     "no run": (("runs/x",), "there are no runs in runs/ yet"),

@@ -74,6 +74,15 @@ REFUSED = {
         ("train", "--seeds", "2", "--run-dir", "here"),
         ["--run-dir is for one run, and --seeds 2"],
     ),
+    "one seed together": (("train", "catch", "--together"), ["--together is for --seeds of at least 2"]),
+    "together in turn": (
+        ("train", "catch", "--together", "--seeds", "2", "--jobs", "2"),
+        ["--together is for --seeds of at least 2, without --jobs and --init-from"],
+    ),
+    "together with what cannot be": (
+        ("train", "catch", "--together", "--seeds", "2", "--replay", "prioritized"),
+        ["cohort: only uniform replays can lie side by side, got PrioritizedReplay"],
+    ),
     "init-from": (("train", "catch", "--init-from", "nothing"), ["there are no runs in runs/ yet"]),
     "resume": (("resume", "last"), ["there are no runs in runs/ yet: classyq train"]),
     "evaluate": (("evaluate", "last"), ["there are no runs in runs/ yet: classyq train"]),

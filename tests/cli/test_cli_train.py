@@ -221,3 +221,18 @@ def test_several_seeds(classyq, finished, short, monkeypatch):
     with (new[0] / "metrics.csv").open() as one, (new[1] / "metrics.csv").open() as two:
         losses = [[row["losses/td_loss"] for row in csv.DictReader(file)] for file in (one, two)]
     assert losses[0] != losses[1]
+
+
+def test_several_seeds_together(classyq, short, tmp_path):
+    """One process; what it leaves can be played and compared."""
+    result = classyq("train", *short, "--seeds", "2", "--together", "--seed", "5", "--support", "auto")
+    assert result.code == 0, result
+    assert "cohort 2 of these, trained as one" in result.out
+    assert "s5: done   60 steps" in result.out
+    assert "s6: done   60 steps" in result.out
+    assert "best of 2 seeds: mean" in result.out
+    runs = sorted(path.parent for path in tmp_path.rglob("config.json"))
+    assert [config_of(path)["seed"] for path in runs] == [5, 6]
+    assert all(json.loads((path / "summary.json").read_text())["finished"] for path in runs)
+    assert classyq("evaluate", runs[1], "--episodes", "1").code == 0
+    assert "checked  2 runs differ in head.* and the seed" in classyq("compare", *runs).out

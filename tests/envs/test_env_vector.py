@@ -191,3 +191,27 @@ def test_a_lost_life_comes_through_unless_the_episode_is_over():
         step = venv.step(np.array([1]))
         assert step.life_lost == (row < 9)
         assert step.terminal
+
+
+def test_joined_vectors_play_what_each_would_have_played():
+    """Also where they are in the middle of an episode, and what each saves of itself is what it would have saved."""
+    alone, members = ([make_vector("catch", num_envs=2, seed=seed) for seed in (3, 4)] for _ in range(2))
+    rng = np.random.default_rng(0)
+    for venv in (*alone, *members):
+        venv.reset()
+        venv.step(np.array([0, 2]))
+    whole = GymnasiumVector.joined(members)
+    assert (whole.num_envs, whole.num_actions, whole.has_action_mask) == (4, 3, False)
+    for _ in range(30):
+        action = rng.integers(3, size=4)
+        got, wanted = whole.step(action), [venv.step(own) for venv, own in zip(alone, np.split(action, 2), strict=True)]
+        for name in got._fields:
+            np.testing.assert_array_equal(getattr(got, name), np.concatenate([getattr(step, name) for step in wanted]))
+        obs = [venv.reset_done(step.done) for venv, step in zip(alone, wanted, strict=True)]
+        np.testing.assert_array_equal(whole.reset_done(got.done), np.concatenate(obs))
+        assert [member.state_dict() for member in members] == [venv.state_dict() for venv in alone]
+
+
+def test_vectors_of_different_environments_are_not_joined():
+    with pytest.raises(ValueError, match="vector 1 has other spaces than vector 0"):
+        GymnasiumVector.joined([make_vector("catch"), make_vector("chain")])

@@ -1,0 +1,266 @@
+"""Many learners as one: their weights lie stacked, and one pass over a batch of batches is an update of each.
+
+Dimensions: S learners, N environments of each, B batch, A actions, K atoms. A nested tensor of one learner is a row,
+[i], of those here.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from agents.learning.batch import Batch
+from agents.learning.learner import Learner, Update
+from agents.networks.base import Torso
+from agents.normalization import ObservationNormalizer
+from value_heads import ActionValues, Atoms, Draws
+
+
+class Seen(NamedTuple):
+    """What `Update` has, of all learners at once; of the prediction only what is a tensor, by the name of its field."""
+
+    loss: Tensor  # [S]
+    terms: dict[str, Tensor]
+    losses: Tensor  # [S, B]
+    td_error: Tensor  # [S, B]
+    prediction: dict[str, Any]
+    goal: Atoms  # [S, B, K]
+
+
+class StackedLearner:
+    """S learners that differ in weights and rates alone: an update here is one of each, on its own batch and draws.
+
+    The gradient of the sum of the S losses is in row i that of learner i alone, as no loss depends on the weights of
+    another; so one backward pass serves all. Rates, Adam's epsilon, weight decay and clipping are those of each.
+    What the learners know themselves is brought in with `take` and back with `give`; in between it is out of date,
+    but for their generators, which are used here, and their numbers of updates.
+
+    Raises:
+        ValueError: learners that cannot be stacked.
+    """
+
+    def __init__(self, learners: Sequence[Learner]):
+        self.learners, self.first = learners, learners[0]
+        self.loss = self.first.td_loss  # lends its code: it is called with rows of `weights` in place of its own
+        self.check()
+        states = [state_of(learner) for learner in learners]
+        self.weights = {name: stacked_weight([state[name].detach() for state in states]) for name in states[0]}
+        self.names = [name for name, p in self.loss.named_parameters() if p.requires_grad]
+        for name in self.names:
+            self.weights[name].requires_grad_(True)
+        self.networks = {part: self.part(part) for part in ("online", "target")}
+        self.programs: dict[Any, Callable[..., Any]] = {}
+        self.make_optimizer()
+        self.max_norm = torch.tensor([learner.max_grad_norm or torch.inf for learner in learners])
+        self.max_norm = self.max_norm.to(self.first.device)
+        self.clips = any(learner.max_grad_norm is not None for learner in learners)
+        self.seen: Seen | None = None  # of the last update
+        self.prototype: ActionValues | None = None  # of its predictions: what in them is no tensor
+        self.norms: Tensor | None = None  # [S], of its gradients before clipping
+        self.take_optimizers()
+
+    def check(self) -> None:
+        """Raise ValueError for learners that cannot be stacked."""
+        torso, wanted = type(self.first.online.torso), shapes_of(self.first)
+        if len(self.loss.trained):
+            raise ValueError("regularizers with weights of their own (self_prediction) cannot be stacked")
+        if torso.before_update is not Torso.before_update:
+            raise ValueError(f"{torso.__name__} changes before each update (spectral norm), and cannot be stacked")
+        if self.first.augmentation is not None:
+            raise ValueError("learners with an augmentation cannot be stacked")
+        for learner in self.learners:
+            if shapes_of(learner) != wanted or learner.num_updates != self.first.num_updates:
+                raise ValueError("learners with other weights, or another number of updates, cannot be stacked")
+
+    def make_optimizer(self) -> None:
+        """The optimiser of the learners on stacked weights; neighbours with the same settings share a group."""
+        settings = [{k: v for k, v in le.optimizer.param_groups[0].items() if k != "params"} for le in self.learners]
+        self.groups, groups, start = [], [], 0
+        for options, members in itertools.groupby(settings):
+            rows = slice(start, start := start + len(list(members)))
+            self.groups.append((rows, [transposed(self.weights[name].detach()[rows]) for name in self.names]))
+            groups.append({**options, "params": self.groups[-1][1]})
+        self.optimizer = type(self.first.optimizer)(groups)  # pyright: ignore[reportCallIssue]
+
+    def part(self, part: str) -> dict[str, Tensor]:
+        """The stacked weights of one of the networks, under the names that they have there."""
+        names = {id(tensor): name for name, tensor in state_of(self.first).items()}
+        own = getattr(self.loss, part).state_dict(keep_vars=True)
+        return {name: self.weights[names[id(tensor)]].detach() for name, tensor in own.items()}
+
+    @torch.no_grad()
+    def q_values(self, part: str, obs: Tensor, draws: Sequence[Draws]) -> Tensor:
+        """Action values [S, N, A] that each `online` or `target` network gives its observations [S, N, *shape]."""
+        return self.play((part, obs.shape), self.predictor(part), self.networks[part], obs, stacked(draws))
+
+    def predictor(self, part: str) -> Callable[[dict[str, Tensor], Tensor, Draws], Tensor]:
+        """What maps stacked weights, observations and random numbers of a network to action values."""
+        network = getattr(self.loss, part)
+
+        def one(weights: dict[str, Tensor], obs: Tensor, draws: Draws) -> Tensor:
+            return functional_call(network, weights, (obs, draws or None), tie_weights=False).mean()
+
+        return vmap(one)
+
+    def update(self, batch: Batch) -> None:
+        """One optimiser step of every learner, each on its row of a batch [S, B, ...]."""
+        size, learners = batch.action.shape[1], self.learners
+        draws = [le.online.head.draw(size, le.generator, bootstrap=False) for le in learners]
+        target_draws = [le.target_draws(size) or {} for le in learners]
+        given = {name: value for name, value in batch._asdict().items() if value is not None}
+        arguments = self.weights, given, stacked(draws), stacked(target_draws)
+        with torch.no_grad():  # what is played has the backward pass in it
+            self.seen, gradients = self.play(("update", size), self.gradients, *arguments)
+        self.step(gradients)
+        for learner in learners:
+            learner.num_updates += 1
+        every = self.first.target_every_updates
+        if every is not None and self.first.num_updates % every == 0:
+            self.sync_target()
+
+    def gradients(
+        self, weights: dict[str, Tensor], given: dict[str, Tensor], draws: Draws, target_draws: Draws
+    ) -> tuple[Seen, tuple[Tensor, ...]]:
+        """What an update sees of batches [S, B, ...], and the gradient of each weight of `names`, [S, ...]."""
+        with torch.enable_grad():
+            seen = vmap(self.losses_of)(weights, given, draws, target_draws)
+            gradients = torch.autograd.grad(seen.loss.sum(), [weights[name] for name in self.names])
+        return seen._replace(loss=seen.loss.detach()), gradients
+
+    def play(self, key: tuple[Any, ...], function: Callable[..., Any], *arguments: Any) -> Any:
+        """`function(*arguments)`: traced where `key` is new, and its operations played back from then on.
+
+        On small networks what `vmap` and `functional_call` do around each operation takes longer than the operation.
+
+        Args:
+            key: with what decides the shapes of the arguments.
+        """
+        if key not in self.programs:
+            self.programs[key] = make_fx(lambda *given: function(*given))(*arguments)
+        return self.programs[key](*arguments)
+
+    def losses_of(
+        self, weights: dict[str, Tensor], given: dict[str, Tensor], draws: Draws, target_draws: Draws
+    ) -> Seen:
+        """The loss of one learner, with rows of `weights` for weights; `vmap` makes it that of all."""
+        arguments = (Batch(**given), draws or None, target_draws or None)
+        update: Update = functional_call(self.loss, weights, arguments, tie_weights=False)
+        fields = {k: v for k, v in vars(update.prediction).items() if isinstance(v, Tensor | Mapping)}
+        self.prototype = replace(update.prediction, **dict.fromkeys(fields))
+        return Seen(update.loss, update.terms, update.losses, update.td_error, fields, update.goal)
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Clip each learner's gradient and let the optimiser make its step."""
+        norms = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))) for g in gradients]
+        self.norms = torch.stack(norms).norm(dim=0)
+        if self.clips:
+            factor = (self.max_norm / (self.norms + 1e-6)).clamp(max=1.0)  # as nn.utils.clip_grad_norm_
+            gradients = [g * factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
+        for rows, params in self.groups:
+            for param, gradient in zip(params, gradients, strict=True):
+                param.grad = transposed(gradient[rows]).contiguous()  # fused steps do not look at strides
+        # The momentum of a unit that is dead halves every 7 updates, down to numbers below 1e-38, with which a CPU
+        # takes many times as long: they are 0 here.
+        torch.set_flush_denormal(True)
+        self.optimizer.step()
+        torch.set_flush_denormal(False)
+
+    @torch.no_grad()
+    def sync_target(self) -> None:
+        """As `Learner.sync_target`."""
+        trained = dict(self.first.target.named_parameters())
+        for name, to in self.networks["target"].items():
+            source = self.networks["online"][name]
+            to.lerp_(source, self.first.target_tau) if name in trained else to.copy_(source)
+
+    @torch.no_grad()
+    def normalize(self, obs: Tensor) -> None:
+        """Take observations [S, N, *shape] into each network's running statistics, where it has them."""
+        if self.first.online.normalizer is None:
+            return
+        statistics = [self.networks["online"][f"normalizer.{name}"] for name in ("mean", "var", "count")]
+        key = ("normalizer", obs.shape)
+        merged = self.play(key, vmap(ObservationNormalizer.merged), *statistics, obs)
+        for statistic, value in zip(statistics, merged, strict=True):
+            statistic.copy_(value)
+
+    def update_of(self, i: int) -> Update:
+        """What the last update of learner i saw."""
+        assert self.seen is not None
+        assert self.prototype is not None
+        seen = row(i, self.seen)
+        return Update(*seen._replace(prediction=replace(self.prototype, **seen.prediction)))
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Go on from what the learners know."""
+        for i, learner in enumerate(self.learners):
+            for name, tensor in state_of(learner).items():
+                self.weights[name][i] = tensor
+        self.take_optimizers()
+
+    def take_optimizers(self) -> None:
+        """The state of the learners' optimisers, which is nothing before the first step."""
+        for rows, params in self.groups:
+            for k, param in enumerate(params):
+                states = [learner.optimizer.state.get(learner.parameters[k], {}) for learner in self.learners[rows]]
+                for name, value in states[0].items():
+                    own = value.clone() if name == "step" else torch.stack([state[name] for state in states])
+                    self.optimizer.state[param][name] = own if name == "step" else transposed(own).contiguous()
+
+    @torch.no_grad()
+    def give(self) -> None:
+        """Bring the learners up to date."""
+        for i, learner in enumerate(self.learners):
+            for name, tensor in state_of(learner).items():
+                tensor.copy_(self.weights[name][i])
+            learner.norm_before_clipping = None if self.norms is None else self.norms[i]
+        for rows, params in self.groups:
+            for k, param in enumerate(params):
+                for i, learner in enumerate(self.learners[rows]):
+                    for name, value in self.optimizer.state[param].items():
+                        own = learner.parameters[k]
+                        given = value.clone() if name == "step" else torch.empty_like(own).copy_(transposed(value)[i])
+                        learner.optimizer.state[own][name] = given
+
+
+def state_of(learner: Learner) -> dict[str, Tensor]:
+    """Weights and running statistics of both networks by name, each once: they share a normaliser."""
+    state, names = learner.td_loss.state_dict(keep_vars=True), {}
+    for name, tensor in state.items():
+        names.setdefault(id(tensor), name)
+    return {name: state[name] for name in names.values()}
+
+
+def stacked_weight(weights: Sequence[Tensor]) -> Tensor:
+    """[...] of each -> [S, ...]; matrices lie transposed in memory, as their gradients come out of a backward pass."""
+    return transposed(transposed(torch.stack(list(weights))).contiguous())
+
+
+def transposed(stack: Tensor) -> Tensor:
+    """Of matrices [S, out, in] the view [S, in, out], and the other way round; any other stack as it is."""
+    return stack.mT if stack.dim() == 3 else stack
+
+
+def shapes_of(learner: Learner) -> list[tuple[str, torch.Size, torch.dtype]]:
+    return [(name, tensor.shape, tensor.dtype) for name, tensor in state_of(learner).items()]
+
+
+def stacked(draws: Sequence[Draws]) -> dict[str, Tensor]:
+    """The random numbers of all, by name."""
+    return {name: torch.stack([of_one[name] for of_one in draws]) for name in draws[0]}
+
+
+def row(i: int, value: Any) -> Any:
+    """What belongs to member i of nested stacks."""
+    if isinstance(value, Mapping):
+        return {name: row(i, part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return type(value)(*(row(i, part) for part in value))
+    return value[i]
