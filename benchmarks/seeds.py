@@ -23,13 +23,15 @@ from agents.experiments.cohort import Cohort
 from agents.learning.batch import Batch
 from agents.learning.stacked import StackedLearner
 from agents.networks.qnetwork import EnvSpec
+from agents.running import machine
 from agents.running.progress import Silent
 from agents.running.run import Run
 from agents.running.setup import build
 from agents.running.stopwatch import Stopwatch
 
 STEPS = 100  # that a run makes in a row
-LEARNING = 2_000  # steps before the measurement: all learn
+UPDATES = 250  # before a measurement, so that they are recorded (agents.learning.recorded)
+LEARNING = 4_000  # steps before a measurement: as many updates, or more
 WORLDS = {
     "cartpole": ("MLP of the preset cartpole", EnvSpec((4,), "float32", 2, False)),
     "dqn_minatar": ("CNN of the preset dqn_minatar", EnvSpec((10, 10, 4), "float32", 3, False)),
@@ -64,6 +66,9 @@ def updates(preset: str, head: str, size: int, seeds: int) -> Operations:
         for learner, batch in zip(alone, batches, strict=True):
             learner.update(batch)
 
+    for _ in range(UPDATES):
+        one_by_one()
+        whole.update(stack)
     return {"alone": one_by_one, "together": lambda: whole.update(stack)}
 
 
@@ -101,7 +106,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each of the two, in each row")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    machine.prepare(num_threads=1)
     print(f"{options.seeds} seeds; {processor()}, torch {torch.__version__}\n")
     print("| | CPU-ms alone | together | times as fast |\n|---|---|---|---|")
     for preset, (words, _) in WORLDS.items():

@@ -175,6 +175,9 @@ class Cohort:
                 agent.last_update = self.learner.update_of(i)
 
 
+ARRAYS = ("predicted", "returns", "weight", "begins")  # of a value bias
+
+
 class SharedValueBias(ValueBias):
     """`ValueBias` of the environments of several, which keep what is found of episodes that end."""
 
@@ -187,10 +190,13 @@ class SharedValueBias(ValueBias):
             self.members[env // self.envs_each].biases.append(bias)
 
     def take(self) -> None:
-        for name in ("predicted", "returns", "weight"):
+        for name in ARRAYS:
             setattr(self, name, np.concatenate([getattr(member, name) for member in self.members]))
+        self.some_begin = bool(self.begins.any())
 
     def give(self) -> None:
-        for name in ("predicted", "returns", "weight"):
+        for name in ARRAYS:
             for member, own in zip(self.members, np.split(getattr(self, name), len(self.members)), strict=True):
                 setattr(member, name, own.copy())
+        for member in self.members:
+            member.some_begin = bool(member.begins.any())

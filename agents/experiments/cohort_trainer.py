@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import torch
-
 from agents.config import RunConfig
 from agents.experiments.cohort import Cohort, check_cohort
-from agents.running import checkpoint
+from agents.running import checkpoint, machine
 from agents.running.metrics import MetricsWriter
 from agents.running.progress import Reporter, Silent
 from agents.running.setup import build, describe, resolve, store
@@ -53,7 +51,7 @@ def train_cohort(
     folders = [Path(run_dir) for run_dir in run_dirs]
     if not configs or len(set(folders)) < len(folders) or len(folders) != len(configs):
         raise ConfigError(f"a cohort wants a directory for each run, got {len(configs)} runs and {len(set(folders))}")
-    torch.set_num_threads(configs[0].num_threads)
+    machine.prepare(configs[0].num_threads)
     resolved = [resolve(config, folder) for config, folder in zip(configs, folders, strict=True)]
     check_cohort([config for config, _ in resolved])
     todo = [k for k, folder in enumerate(folders) if finished_summary(folder) is None]

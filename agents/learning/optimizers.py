@@ -40,7 +40,8 @@ class Optimizer:
     def __init__(
         self, name: str, parameters: Iterable[Tensor], *, lr: float, eps: float = 1e-8, weight_decay: float = 0.0
     ):
-        self.make_step, self.lr, self.eps, self.weight_decay = OPTIMIZERS[name], lr, eps, weight_decay
+        self.name, self.make_step = name, OPTIMIZERS[name]
+        self.lr, self.eps, self.weight_decay = lr, eps, weight_decay
         self.parameters = list(parameters)
         self.exp_avgs, self.exp_avg_sqs = ([torch.zeros_like(p.detach()) for p in self.parameters] for _ in range(2))
         self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
@@ -49,7 +50,11 @@ class Optimizer:
     def step(self, gradients: list[Tensor]) -> None:
         """Change the weights in place; `gradients` have their shapes, and lie in memory as they do."""
         state = self.exp_avgs, self.exp_avg_sqs, self.steps
-        self.make_step(self.parameters, gradients, state, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay)
+        self.make_step(self.parameters, gradients, state, **self.rates())
+
+    def rates(self) -> dict[str, float]:
+        """What one optimiser may have otherwise than another."""
+        return {"lr": self.lr, "eps": self.eps, "weight_decay": self.weight_decay}
 
     @torch.no_grad()
     def reset(self) -> None:

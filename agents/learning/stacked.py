@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from agents.learning.batch import Batch
-from agents.learning.learner import Learner, Update
+from agents.learning.learner import Gradient, Learner, Update
+from agents.learning.optimizers import Optimizer
+from agents.learning.recorded import recorded
 from agents.networks.base import Torso
 from agents.normalization import ObservationNormalizer
 from value_heads import ActionValues, Atoms, Draws
@@ -54,10 +55,13 @@ class StackedLearner:
         for name in self.names:
             self.weights[name].requires_grad_(True)
         self.networks = {part: self.part(part) for part in ("online", "target")}
-        self.programs: dict[Any, Callable[..., Any]] = {}
-        self.make_optimizer()
+        device = self.first.device
+        self.gradient_of = recorded(self.differentiate, device)
+        self.values_of = {part: recorded(self.predictor(part), device) for part in self.networks}
+        self.merged = recorded(self.merge, device)
+        self.optimizers = self.make_optimizers()
         self.max_norm = torch.tensor([learner.max_grad_norm or torch.inf for learner in learners])
-        self.max_norm = self.max_norm.to(self.first.device)
+        self.max_norm = self.max_norm.to(device)
         self.clips = any(learner.max_grad_norm is not None for learner in learners)
         self.seen: Seen | None = None  # of the last update
         self.prototype: ActionValues | None = None  # of its predictions: what in them is no tensor
@@ -77,15 +81,15 @@ class StackedLearner:
             if shapes_of(learner) != wanted or learner.num_updates != self.first.num_updates:
                 raise ValueError("learners with other weights, or another number of updates, cannot be stacked")
 
-    def make_optimizer(self) -> None:
-        """The optimiser of the learners on stacked weights; neighbours with the same settings share a group."""
-        settings = [{k: v for k, v in le.optimizer.param_groups[0].items() if k != "params"} for le in self.learners]
-        self.groups, groups, start = [], [], 0
-        for options, members in itertools.groupby(settings):
+    def make_optimizers(self) -> list[tuple[slice, Optimizer]]:
+        """Those of the learners on rows of the stacked weights; neighbours with the same settings share one."""
+        settings = [(le.optimizer.name, le.optimizer.rates()) for le in self.learners]
+        optimizers, start = [], 0
+        for (name, rates), members in itertools.groupby(settings):
             rows = slice(start, start := start + len(list(members)))
-            self.groups.append((rows, [transposed(self.weights[name].detach()[rows]) for name in self.names]))
-            groups.append({**options, "params": self.groups[-1][1]})
-        self.optimizer = type(self.first.optimizer)(groups)  # pyright: ignore[reportCallIssue]
+            params = [transposed(self.weights[name].detach()[rows]) for name in self.names]
+            optimizers.append((rows, Optimizer(name, params, **rates)))
+        return optimizers
 
     def part(self, part: str) -> dict[str, Tensor]:
         """The stacked weights of one of the networks, under the names that they have there."""
@@ -96,16 +100,16 @@ class StackedLearner:
     @torch.no_grad()
     def q_values(self, part: str, obs: Tensor, draws: Sequence[Draws]) -> Tensor:
         """Action values [S, N, A] that each `online` or `target` network gives its observations [S, N, *shape]."""
-        return self.play((part, obs.shape), self.predictor(part), self.networks[part], obs, stacked(draws))
+        return self.values_of[part](obs, stacked(draws))
 
-    def predictor(self, part: str) -> Callable[[dict[str, Tensor], Tensor, Draws], Tensor]:
-        """What maps stacked weights, observations and random numbers of a network to action values."""
-        network = getattr(self.loss, part)
+    def predictor(self, part: str) -> Callable[[Tensor, Draws], Tensor]:
+        """What maps observations and random numbers to the action values of a network."""
+        network, own = getattr(self.loss, part), self.networks[part]
 
         def one(weights: dict[str, Tensor], obs: Tensor, draws: Draws) -> Tensor:
             return functional_call(network, weights, (obs, draws or None), tie_weights=False).mean()
 
-        return vmap(one)
+        return lambda obs, draws: vmap(one)(own, obs, draws)
 
     def update(self, batch: Batch) -> None:
         """One optimiser step of every learner, each on its row of a batch [S, B, ...]."""
@@ -113,9 +117,7 @@ class StackedLearner:
         draws = [le.online.head.draw(size, le.generator, bootstrap=False) for le in learners]
         target_draws = [le.target_draws(size) or {} for le in learners]
         given = {name: value for name, value in batch._asdict().items() if value is not None}
-        arguments = self.weights, given, stacked(draws), stacked(target_draws)
-        with torch.no_grad():  # what is played has the backward pass in it
-            self.seen, gradients = self.play(("update", size), self.gradients, *arguments)
+        self.seen, gradients = self.gradient_of(given, stacked(draws), stacked(target_draws))
         self.step(gradients)
         for learner in learners:
             learner.num_updates += 1
@@ -123,26 +125,13 @@ class StackedLearner:
         if every is not None and self.first.num_updates % every == 0:
             self.sync_target()
 
-    def gradients(
-        self, weights: dict[str, Tensor], given: dict[str, Tensor], draws: Draws, target_draws: Draws
+    def differentiate(
+        self, given: dict[str, Tensor], draws: Draws, target_draws: Draws
     ) -> tuple[Seen, tuple[Tensor, ...]]:
         """What an update sees of batches [S, B, ...], and the gradient of each weight of `names`, [S, ...]."""
-        with torch.enable_grad():
-            seen = vmap(self.losses_of)(weights, given, draws, target_draws)
-            gradients = torch.autograd.grad(seen.loss.sum(), [weights[name] for name in self.names])
+        seen = vmap(self.losses_of)(self.weights, given, draws, target_draws)
+        gradients = torch.autograd.grad(seen.loss.sum(), [self.weights[name] for name in self.names])
         return seen._replace(loss=seen.loss.detach()), gradients
-
-    def play(self, key: tuple[Any, ...], function: Callable[..., Any], *arguments: Any) -> Any:
-        """`function(*arguments)`: traced where `key` is new, and its operations played back from then on.
-
-        On small networks what `vmap` and `functional_call` do around each operation takes longer than the operation.
-
-        Args:
-            key: with what decides the shapes of the arguments.
-        """
-        if key not in self.programs:
-            self.programs[key] = make_fx(lambda *given: function(*given))(*arguments)
-        return self.programs[key](*arguments)
 
     def losses_of(
         self, weights: dict[str, Tensor], given: dict[str, Tensor], draws: Draws, target_draws: Draws
@@ -162,13 +151,11 @@ class StackedLearner:
         if self.clips:
             factor = (self.max_norm / (self.norms + 1e-6)).clamp(max=1.0)  # as nn.utils.clip_grad_norm_
             gradients = [g * factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
-        for rows, params in self.groups:
-            for param, gradient in zip(params, gradients, strict=True):
-                param.grad = transposed(gradient[rows]).contiguous()  # fused steps do not look at strides
         # The momentum of a unit that is dead halves every 7 updates, down to numbers below 1e-38, with which a CPU
         # takes many times as long: they are 0 here.
         torch.set_flush_denormal(True)
-        self.optimizer.step()
+        for rows, optimizer in self.optimizers:
+            optimizer.step([transposed(gradient[rows]).contiguous() for gradient in gradients])
         torch.set_flush_denormal(False)
 
     @torch.no_grad()
@@ -184,11 +171,17 @@ class StackedLearner:
         """Take observations [S, N, *shape] into each network's running statistics, where it has them."""
         if self.first.online.normalizer is None:
             return
-        statistics = [self.networks["online"][f"normalizer.{name}"] for name in ("mean", "var", "count")]
-        key = ("normalizer", obs.shape)
-        merged = self.play(key, vmap(ObservationNormalizer.merged), *statistics, obs)
-        for statistic, value in zip(statistics, merged, strict=True):
+        for statistic, value in zip(self.statistics(), self.merged(obs), strict=True):
             statistic.copy_(value)
+
+    def statistics(self) -> list[Tensor]:
+        """Mean, variance and count of the normalisers."""
+        return [self.networks["online"][f"normalizer.{name}"] for name in ("mean", "var", "count")]
+
+    def merge(self, obs: Tensor) -> tuple[Tensor, ...]:
+        """What they are with observations [S, N, *shape] taken in."""
+        mean, var, count = self.statistics()
+        return vmap(ObservationNormalizer.merged)(mean, var, count, obs)
 
     def update_of(self, i: int) -> Update:
         """What the last update of learner i saw."""
@@ -205,14 +198,15 @@ class StackedLearner:
                 self.weights[name][i] = tensor
         self.take_optimizers()
 
+    @torch.no_grad()
     def take_optimizers(self) -> None:
-        """The state of the learners' optimisers, which is nothing before the first step."""
-        for rows, params in self.groups:
-            for k, param in enumerate(params):
-                states = [learner.optimizer.state.get(learner.parameters[k], {}) for learner in self.learners[rows]]
-                for name, value in states[0].items():
-                    own = value.clone() if name == "step" else torch.stack([state[name] for state in states])
-                    self.optimizer.state[param][name] = own if name == "step" else transposed(own).contiguous()
+        """The state of the learners' optimisers."""
+        for rows, optimizer in self.optimizers:
+            members = [learner.optimizer for learner in self.learners[rows]]
+            for k, step in enumerate(optimizer.steps):
+                step.copy_(members[0].steps[k])
+                optimizer.exp_avgs[k].copy_(transposed(torch.stack([m.exp_avgs[k] for m in members])))
+                optimizer.exp_avg_sqs[k].copy_(transposed(torch.stack([m.exp_avg_sqs[k] for m in members])))
 
     @torch.no_grad()
     def give(self) -> None:
@@ -220,14 +214,14 @@ class StackedLearner:
         for i, learner in enumerate(self.learners):
             for name, tensor in state_of(learner).items():
                 tensor.copy_(self.weights[name][i])
-            learner.norm_before_clipping = None if self.norms is None else self.norms[i]
-        for rows, params in self.groups:
-            for k, param in enumerate(params):
-                for i, learner in enumerate(self.learners[rows]):
-                    for name, value in self.optimizer.state[param].items():
-                        own = learner.parameters[k]
-                        given = value.clone() if name == "step" else torch.empty_like(own).copy_(transposed(value)[i])
-                        learner.optimizer.state[own][name] = given
+            if self.norms is not None:
+                learner.last = Gradient(self.update_of(i), [], self.norms[i])
+        for rows, optimizer in self.optimizers:
+            for i, learner in enumerate(self.learners[rows]):
+                for k, step in enumerate(optimizer.steps):
+                    learner.optimizer.steps[k].copy_(step)
+                    learner.optimizer.exp_avgs[k].copy_(transposed(optimizer.exp_avgs[k])[i])
+                    learner.optimizer.exp_avg_sqs[k].copy_(transposed(optimizer.exp_avg_sqs[k])[i])
 
 
 def state_of(learner: Learner) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from agents.replay.uniform import Indices, UniformReplay
+from agents.replay.rows import Indices
+from agents.replay.uniform import UniformReplay
 
 
 class StackedReplay(UniformReplay):
@@ -78,9 +79,10 @@ class StackedReplay(UniformReplay):
             torch.randint((stop - first) * self.envs_each, (batch_size,), generator=replay.generator)
             for replay in self.replays
         ]
-        flat = torch.stack(drawn).to(self.device)  # [S, B]
+        flat = torch.stack(drawn).to(self.device)  # [S, B], from 0 at the first valid row
         columns = torch.arange(len(self.replays), device=self.device).unsqueeze(-1) * self.envs_each
-        return Indices((first + flat // self.envs_each).flatten(), (columns + flat % self.envs_each).flatten())
+        rows, envs = first + flat // self.envs_each, columns + flat % self.envs_each
+        return Indices.of(rows.flatten(), envs.flatten(), self.num_envs)
 
     def take(self) -> None:
         """Go on from what the replays know; their rows are here already.

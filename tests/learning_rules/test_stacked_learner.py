@@ -82,9 +82,9 @@ def compare(alone, whole, tolerance):
         seen = whole.update_of(i)
         for name in ("loss", "losses", "td_error", "terms", "goal"):
             torch.testing.assert_close(
-                getattr(seen, name), getattr(learner.last, name), rtol=tolerance, atol=tolerance, msg=name
+                getattr(seen, name), getattr(learner.shown, name), rtol=tolerance, atol=tolerance, msg=name
             )
-        diagnostics = learner.last.prediction.diagnostics(learner.last.goal)
+        diagnostics = learner.shown.prediction.diagnostics(learner.shown.goal)
         torch.testing.assert_close(seen.prediction.diagnostics(seen.goal), diagnostics, rtol=1e-6, atol=1e-6)
 
 
@@ -98,7 +98,7 @@ def train_both(updates, each=EACH, size=8, **options):
         for learner, batch in zip(alone, batches, strict=True):
             if learner.online.normalizer is not None:
                 learner.online.normalizer.update(batch.obs)
-            learner.last = learner.update(batch)
+            learner.shown = learner.update(batch)
         whole.normalize(torch.stack([batch.obs for batch in batches]))
         whole.update(stack(batches))
     return alone, whole
@@ -147,16 +147,17 @@ def test_one_update_in_float32(head):
     compare(*train_both(1, head=head), 1e-5)
 
 
-def test_what_is_played_back_is_what_was_traced():
-    """Bit for bit, on a batch that the trace has not seen."""
+def test_what_was_recorded_is_what_is_defined():
+    """Bit for bit, on a batch and draws that the recording has not seen."""
     whole = StackedLearner([make_learner("iqn", seed) for seed in range(3)])
-    for k in range(3):
+    whole.gradient_of.after = 1
+    for k in range(4):
         whole.update(stack([make_batch(10 * s + k) for s in range(3)]))
+    assert len(whole.gradient_of.recordings) == 1
     given = {name: v for name, v in stack([make_batch(s) for s in range(50, 53)])._asdict().items() if v is not None}
-    draws = {"taus": torch.rand(3, 8, 3)}
-    arguments = whole.weights, given, draws, {"taus": torch.rand(3, 8, 5)}
-    seen, gradients = whole.gradients(*arguments)
-    played, played_gradients = whole.play(("update", 8), whole.gradients, *arguments)
+    arguments = given, {"taus": torch.rand(3, 8, 3)}, {"taus": torch.rand(3, 8, 5)}
+    seen, gradients = whole.differentiate(*arguments)
+    played, played_gradients = whole.gradient_of(*arguments)
     torch.testing.assert_close(played, seen, rtol=0, atol=0)
     torch.testing.assert_close(played_gradients, gradients, rtol=0, atol=0)
 
@@ -185,15 +186,15 @@ def test_learners_that_have_begun_alone_go_on_together():
     again.take()
     batches = [make_batch(s) for s in range(3)]
     for learner, batch in zip(alone, batches, strict=True):
-        learner.last = learner.update(batch)
+        learner.shown = learner.update(batch)
     again.update(stack(batches))
     compare(alone, again, 1e-9)
 
 
 def test_neighbours_with_the_same_settings_share_a_step():
     whole = StackedLearner([make_learner("mse", s, **own) for s, own in enumerate(EACH)])
-    assert [rows for rows, _ in whole.groups] == [slice(0, 2), slice(2, 3)]
-    assert [group["lr"] for group in whole.optimizer.param_groups] == [0.01, 0.003]
+    assert [rows for rows, _ in whole.optimizers] == [slice(0, 2), slice(2, 3)]
+    assert [optimizer.lr for _, optimizer in whole.optimizers] == [0.01, 0.003]
 
 
 def test_a_normaliser_is_one_for_both_networks():
