@@ -33,6 +33,7 @@ class Captured(Recorded):
     def __init__(self, function: Callable[..., Any], device: torch.device, after: int = 10):
         super().__init__(function, after)
         self.device = device
+        self.num_graphs = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Captured":
         """A copy of the function, without what was captured, which has the tensors of the old one."""
@@ -45,6 +46,8 @@ class Captured(Recorded):
         except Exception as error:  # whatever a part from outside does that cannot be captured
             warnings.warn(f"not captured in a CUDA graph, which would be faster: {error}", stacklevel=4)
             return torch.inference_mode(mode=False)(lambda *given: self.function(*rebuild(args, iter(given))))
+
+        self.num_graphs += 1
 
         def replay(*given: Tensor) -> Any:
             for to, source in zip(tensors, given, strict=True):
