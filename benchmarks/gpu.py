@@ -59,7 +59,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(1_000, 15, 20, tuple(HEADS), 5_000, 1_000_000, 60, 1_000_000, 360, {})
-TINY = Size(3, 1, 1, ("mse",), 20, 10_000, 0.1, 64, 60, {"agent.batch_size": 4})
+TINY = Size(3, 1, 1, ("mse",), 20, 10_000, 0.1, 64, 300, {"agent.batch_size": 4})
 LITTLE_PLAY = {"evaluation.num_episodes": 1, "evaluation.final_episodes": 1, "evaluation.max_steps": 40}
 
 
