@@ -3,6 +3,8 @@
 N environments, A actions.
 """
 
+import functools
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from agents.components import KINDS, AgentConfig, ReplayConfig
 from agents.learning.augmentation import Augmentation
 from agents.learning.learner import TDLoss
 from agents.networks.qnetwork import EnvSpec, QNetwork
+from agents.replay.memory import ReplayTooLargeError
 from agents.replay.observations import is_stack
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.uniform import UniformReplay
@@ -159,7 +162,24 @@ class DQN(Agent):
 
 
 def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int, **more: Any) -> UniformReplay:
-    """The replay of a configuration, empty; `more` is what that of another agent wants to know."""
+    """The replay of a configuration, empty; `more` is what that of another agent wants to know.
+
+    It lies where the networks do, if that is left open and it fits there, and otherwise in the host's memory.
+    """
+    settings = config.replay
+    device = config.device if settings.device == "same" else settings.device
+    make = functools.partial(make_replay_on, config, spec, n_step=n_step, **more)
+    try:
+        return make(device)
+    except ReplayTooLargeError as error:
+        if settings.device != "same" or torch.device(device).type == "cpu":
+            raise
+        warnings.warn(f"replay lies in the host's memory, which is slower: {error}", stacklevel=2)
+        return make("cpu")
+
+
+def make_replay_on(config: "RunConfig", spec: EnvSpec, device: str, *, n_step: int, **more: Any) -> UniformReplay:
+    """The replay of a configuration on a device."""
     settings = config.replay
     return KINDS["replay"].find(settings.name)(
         settings.capacity_steps,
@@ -172,7 +192,7 @@ def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int, **more: Any)
         n_step=n_step,
         gamma=config.agent.gamma,
         share_frames=settings.share_frames and is_stack(spec.obs_shape, config.env.frame_stack),
-        device=config.device if settings.device == "same" else settings.device,
+        device=device,
         map_dir=settings.map_dir,
         seed=child_seed(config.seed, "replay"),
         **settings.options(without=ReplayConfig.model_fields),

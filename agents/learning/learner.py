@@ -95,8 +95,9 @@ class Gradient(NamedTuple):
 class Learner:
     """One optimiser step per `update`, and the target network that follows the online network.
 
-    `differentiate` is the definition of what a batch says about the weights. On a CPU it is recorded when it has been
-    called often, which changes nothing but the time that it takes.
+    `differentiate` is the definition of what a batch says about the weights. When it has been called often it
+    is recorded on a CPU, and captured in a CUDA graph on a GPU, which changes nothing but the time that it takes.
+    On a GPU what an update saw is overwritten by the next one.
 
     Args:
         online: the network to train; the target network starts as its copy.

@@ -133,8 +133,12 @@ class ObservationStore:
         age = take(self.age, self.place(step)).unsqueeze(-1)
         steps = step.unsqueeze(-1) - self.num_envs * torch.minimum(back, age)
         stacks = take(self.frames, self.place(steps))
-        if self.pad_zeros and (before_start := back > age).any():
-            stacks[before_start] = 0
+        if self.pad_zeros:
+            before_start = back > age
+            if self.device.type != "cpu":
+                return stacks * ~before_start[(..., *[None] * len(self.frame_shape))]
+            if before_start.any():
+                stacks[before_start] = 0
         return stacks
 
     def place(self, step: Tensor) -> Tensor:
@@ -144,14 +148,25 @@ class ObservationStore:
     def read_next(self, step: Tensor, ended: Tensor) -> Tensor:
         """The true successors of steps [B]: the next row's observation, or the final one where `ended`."""
         next_obs = self.read(step + self.num_envs)
+        if self.device.type != "cpu":
+            return self.with_finals(next_obs, step, ended)
         where = ended.nonzero().squeeze(-1)
         if len(where):
-            step = step[where]
-            final = self.finals[take(self.final_slot, self.place(step)) % len(self.finals)]
-            if self.stack > 1:
-                final = torch.cat([self.read(step)[:, 1:], final.unsqueeze(1)], 1)
-            next_obs[where] = final
+            next_obs[where] = self.read_final(step[where])
         return next_obs
+
+    def with_finals(self, next_obs: Tensor, step: Tensor, ended: Tensor) -> Tensor:
+        """`next_obs` [B, *shape] with final observations where `ended`, without waiting for the device to say where.
+
+        It reads one for every step, which is any of the ring where there is none.
+        """
+        where = ended.view(-1, *[1] * len(self.obs_shape))
+        return torch.where(where, self.read_final(step), next_obs)
+
+    def read_final(self, step: Tensor) -> Tensor:
+        """The final observations that steps [B] led to."""
+        final = self.finals[take(self.final_slot, self.place(step)) % len(self.finals)]
+        return torch.cat([self.read(step)[:, 1:], final.unsqueeze(1)], 1) if self.stack > 1 else final
 
     def unshare(self, first_row: int, stop_row: int) -> None:
         """Keep whole observations from now on: rebuild the rows [first_row, stop_row) from their frames.

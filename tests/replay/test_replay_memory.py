@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from agents.config import RunConfig
+from agents.dqn import make_replay
+from agents.networks.qnetwork import EnvSpec
 from agents.replay import memory
 from agents.replay.memory import ReplayTooLargeError
 from agents.replay.observations import ObservationStore
@@ -125,3 +128,18 @@ def test_a_ring_holds_at_least_one_transition(n, share, rows):
         add(replay, obs, obs)
     assert len(replay) >= 2
     assert replay.sample(4)[0].discount.tolist() == pytest.approx([0.99**n] * 4, rel=1e-6)
+
+
+def test_a_device_that_is_too_small_leaves_the_replay_to_the_host(monkeypatch):
+    config = RunConfig.preset("catch", {"device": "cuda", "replay.device": "same"})
+    spec = EnvSpec((10, 5), "float32", 3, False)
+    monkeypatch.setattr(memory, "free_bytes", lambda place: 0 if place.type == "cuda" else 10**10)
+    with pytest.warns(UserWarning, match="replay lies in the host's memory.*0.0 GB of cuda memory"):
+        replay = make_replay(config, spec, n_step=1)
+    assert replay.device == torch.device("cpu")
+    asked_for = config.with_overrides({"replay.device": "cuda"})
+    with pytest.raises(ReplayTooLargeError, match="cuda memory"):
+        make_replay(asked_for, spec, n_step=1)
+    monkeypatch.setattr(memory, "free_bytes", lambda place: 0)
+    with pytest.warns(UserWarning, match="host's memory"), pytest.raises(ReplayTooLargeError, match="cpu memory"):
+        make_replay(config, spec, n_step=1)

@@ -444,3 +444,17 @@ def test_amended_rows_survive_being_loaded_twice():
     world.play(second, 33)
     segments = [(10, 30, segment), (30, 33, through_a_file(second.segment(30, 33)))]
     check_restored(second, world, 3, segments)
+
+
+@every_kind
+def test_finals_without_asking_where_are_the_finals(kind):
+    """What a device does, which reads one for every step, is what a CPU does, which looks where there are any."""
+    world = World(kind, 50, 3)
+    replay = make_replay(world)
+    world.play(replay, world.rows)
+    store, steps = replay.observations, replay.draw(300).step
+    ended = replay.episode_end.flatten()[store.place(steps)]
+    assert ended.any()
+    assert not ended.all()
+    got = store.with_finals(store.read(steps + store.num_envs), steps, ended)
+    assert torch.equal(got, store.read_next(steps, ended))
