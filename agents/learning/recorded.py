@@ -62,7 +62,7 @@ def recorded(function: Callable[..., Any], device: torch.device) -> Callable[...
 class Recorded:
     """`function`, called as it is at first, and recorded for each kind of arguments that comes often.
 
-    Arguments and results are tensors, or tuples, mappings and dataclasses of tensors and of anything that stays the
+    Arguments and results are tensors, or tuples, lists, dicts and dataclasses of tensors and of anything that stays the
     same. Results are inference tensors: nothing can be differentiated through them.
 
     Args:
