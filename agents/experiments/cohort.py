@@ -102,7 +102,7 @@ class Cohort:
                 run.episodes.append((episode.episodic_return, episode.length))
         self.observe(action, step, mask)
         with self.stopwatch("env"):
-            self.obs = self.venv.reset_done(step.done)
+            self.obs = self.venv.reset_done(step.done) if np.count_nonzero(step.done) else step.next_obs
         for run in self.runs:
             run.step += self.num_envs
 
@@ -114,7 +114,7 @@ class Cohort:
             q_values = q_values.flatten(0, 1).cpu().numpy()
             if mask is not None:
                 q_values = np.where(mask, q_values, -np.inf)
-            self.predicted = q_values.max(-1)
+            self.q_values = q_values
             chosen = []
             for i, agent in enumerate(self.agents):
                 own = self.own(i)
@@ -151,7 +151,7 @@ class Cohort:
             self.replay.add(self.obs, action, reward, step.terminal, done, step.next_obs, next_mask, mask)
             self.learner.normalize(self.stacked(self.obs))
         factors = np.repeat(np.array([a.reward_factor() for a in self.agents], reward.dtype), self.num_envs)
-        self.value_bias.update(self.predicted, reward * factors, step.terminal, done)
+        self.value_bias.update(self.q_values, reward * factors, step.terminal, done)
 
     def take(self) -> None:
         """Go on from what the runs know."""
