@@ -27,7 +27,7 @@ class CosineLayer(nn.Linear):
         self.scale = scale
 
     def forward(self, input: Tensor) -> Tensor:
-        directions = functional.normalize(input.float(), dim=-1)
+        directions = functional.normalize(input, dim=-1)
         return self.scale * functional.linear(directions, functional.normalize(self.weight, dim=-1)) + self.bias
 
 
@@ -91,7 +91,7 @@ class ElasticArc(ElasticCos):
     That is a margin c = s (cos theta - cos(theta + M)) that depends on the logit. With g' = sin(theta + M) / sin theta
     its minimum is at q_y ~ p_y (1 - p_y + p_y e^-c_y) / ((1 - p_y) g'_y + p_y), which is the link; ours, and exact for
     a margin that is not random. theta is the angle whose cosine is logit / s, and at most pi - M; a bias beside the
-    cosine counts as part of it, and what is added to all logits counts too. The sizes for faces (scale 64, margin 0.5) collapsed in a toy regression where those
+    cosine counts as part of it. The sizes for faces (scale 64, margin 0.5) collapsed in a toy regression where those
     here learned.
     """
 

@@ -30,7 +30,7 @@ class HyperbolicLayer(nn.Linear):
         return clipped.tanh() / self.curvature**0.5 * (u / length)
 
     def forward(self, input: Tensor) -> Tensor:
-        x, points = self.into_ball(input.float()), self.into_ball(self.points)
+        x, points = self.into_ball(input), self.into_ball(self.points)
         return hyperbolic_logits(x, points, self.weight, self.curvature) + self.bias
 
 
