@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agents.replay.mapped import mapped_zeros
 from agents.replay.memory import check_fits
-from agents.replay.rows import take, write_row
+from agents.replay.rows import sent, take, write_row
 
 Shape = Sequence[int]
 NO_SLOT = np.array(-1)
@@ -53,6 +53,7 @@ class ObservationStore:
     ):
         self.num_rows, self.num_envs, self.obs_shape, self.dtype = rows, num_envs, tuple(obs_shape), dtype
         self.device, self.map_dir = device, map_dir
+        self.may_look = device.type == "cpu"  # whether what is in a tensor may decide what is done: elsewhere that waits
         self.stack = obs_shape[0] if share_frames else 1
         self.pad_zeros = False
         self.frames = self.new_frames()
@@ -107,8 +108,8 @@ class ObservationStore:
         ended = np.flatnonzero(done)
         self.make_room(len(ended))
         slots = torch.arange(self.num_finals, self.num_finals + len(ended), device=self.device)
-        self.final_slot[at, ended] = slots
-        self.finals[slots % len(self.finals)] = torch.from_numpy(newest[ended]).to(self.device)
+        self.final_slot[at].index_copy_(0, sent(torch.from_numpy(ended), self.device), slots)
+        self.finals.index_copy_(0, slots % len(self.finals), sent(torch.from_numpy(newest[ended]), self.device))
         self.num_finals += len(ended)
 
     def make_room(self, count: int) -> None:
@@ -135,7 +136,7 @@ class ObservationStore:
         stacks = take(self.frames, self.place(steps))
         if self.pad_zeros:
             before_start = back > age
-            if self.device.type != "cpu":
+            if not self.may_look:
                 return stacks * ~before_start[(..., *[None] * len(self.frame_shape))]
             if before_start.any():
                 stacks[before_start] = 0
@@ -148,7 +149,7 @@ class ObservationStore:
     def read_next(self, step: Tensor, ended: Tensor) -> Tensor:
         """The true successors of steps [B]: the next row's observation, or the final one where `ended`."""
         next_obs = self.read(step + self.num_envs)
-        if self.device.type != "cpu":
+        if not self.may_look:
             return self.with_finals(next_obs, step, ended)
         where = ended.nonzero().squeeze(-1)
         if len(where):

@@ -16,7 +16,7 @@ from agents.learning.batch import Batch
 from agents.replay.mapped import usable_directory
 from agents.replay.memory import check_fits
 from agents.replay.observations import ObservationStore, Shape
-from agents.replay.rows import Indices, take, write_row
+from agents.replay.rows import Indices, sent, take, write_row
 
 
 class Ahead(NamedTuple):
@@ -155,7 +155,7 @@ class UniformReplay:
             self.mask[at] = True if mask is None else torch.from_numpy(mask)
         if self.bootstrap_mask is not None:
             uniform = torch.rand(self.bootstrap_mask.shape[1:], generator=self.generator)
-            self.bootstrap_mask[at] = uniform < self.bootstrap_probability
+            self.bootstrap_mask[at] = sent(uniform < self.bootstrap_probability, self.device)
         self.rows += 1
         self.age += 1
         self.age[episode_end] = 0
@@ -176,7 +176,7 @@ class UniformReplay:
         first, stop = self.valid_rows()
         low, high = first * self.num_envs, stop * self.num_envs
         step = torch.randint(low, high, (batch_size,), generator=self.generator)
-        return Indices(step.to(self.device), self.num_envs)
+        return Indices(sent(step, self.device), self.num_envs)
 
     def gather(self, indices: Indices) -> Batch:
         """The transitions that start at `indices`."""
