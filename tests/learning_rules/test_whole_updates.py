@@ -66,13 +66,13 @@ def make_agent(recipe: str, device: str = "cpu", **more) -> DQN:
             "target_every_updates": 7,
             "learn_after_steps": 40,
         },
-        "replay": {"capacity_steps": 25 * N, "device": "same"},
     }
-    config = RunConfig.parse(settings).with_overrides(RECIPES[recipe] | more)
+    ring = {"replay.capacity_steps": 25 * N, "replay.device": "same"}
+    config = RunConfig.parse(settings).with_overrides(RECIPES[recipe] | more).with_overrides(ring)
     agent = DQN(config, SPEC, Stopwatch())
     agent.learner.gradient_of = agent.learner.differentiate
     store = agent.replay.observations
-    store.finals = store.finals[:12].clone()  # so that it grows while graphs are there that read it
+    store.finals = store.finals[:8].clone()  # so that it grows while graphs are there that read it
     return agent
 
 
@@ -146,6 +146,7 @@ def check_equal(recipe: str, rows: int, most: int, change, device: str = "cpu", 
                 torch.testing.assert_close(x, y, **tolerance)
     assert agent.learner.num_updates == eager.learner.num_updates
     assert len(finals) > 1
+    assert agent.replay.num_rows == 25 < rows
     for part in ("learner", "replay"):
         torch.testing.assert_close(agent.state_dict()[part], eager.state_dict()[part], **tolerance)
     return sizes
