@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def is_simple(replay: "UniformReplay") -> bool:
-    """Whether its batches can be had from `gather_simple`: one step on a CPU, whole observations, and no more."""
+    """Whether its batches can be had from `gather_simple`: one step, on a CPU, whole observations, and no more."""
     return (
-        replay.device.type == "cpu"
+        replay.observations.may_look
         and len(replay.steps_ahead) == 1
         and replay.observations.stack == 1
         and not replay.future_steps

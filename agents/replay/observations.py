@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agents.replay.mapped import mapped_zeros
 from agents.replay.memory import check_fits
-from agents.replay.rows import RowWriter, take
+from agents.replay.rows import RowWriter, sent, take
 
 Shape = Sequence[int]
 NO_SLOT = np.array(-1)
@@ -53,6 +53,9 @@ class ObservationStore:
     ):
         self.num_rows, self.num_envs, self.obs_shape, self.dtype = rows, num_envs, tuple(obs_shape), dtype
         self.device, self.map_dir = device, map_dir
+        self.may_look = (
+            device.type == "cpu"
+        )  # whether what is in a tensor may decide what is done: elsewhere that waits
         self.stack = obs_shape[0] if share_frames else 1
         self.pad_zeros = False
         self.age = torch.zeros(rows, num_envs, dtype=torch.int32, device=device)
@@ -110,8 +113,8 @@ class ObservationStore:
         ended = np.flatnonzero(done)
         self.make_room(len(ended))
         slots = torch.arange(self.num_finals, self.num_finals + len(ended), device=self.device)
-        self.final_slot[at, ended] = slots
-        self.finals[slots % len(self.finals)] = torch.from_numpy(newest[ended]).to(self.device)
+        self.final_slot[at].index_copy_(0, sent(torch.from_numpy(ended), self.device), slots)
+        self.finals.index_copy_(0, slots % len(self.finals), sent(torch.from_numpy(newest[ended]), self.device))
         self.num_finals += len(ended)
 
     def make_room(self, count: int) -> None:
@@ -139,7 +142,7 @@ class ObservationStore:
         stacks = take(self.frames, self.place(steps))
         if self.pad_zeros:
             before_start = back > age
-            if self.device.type != "cpu":
+            if not self.may_look:
                 return stacks * ~before_start[(..., *[None] * len(self.frame_shape))]
             if before_start.any():
                 stacks[before_start] = 0
@@ -155,7 +158,7 @@ class ObservationStore:
         The next row lies at `after`, where that is known.
         """
         next_obs = self.read(step + self.num_envs, after)
-        if self.device.type != "cpu":
+        if not self.may_look:
             return self.with_finals(next_obs, step, ended)
         where = ended.nonzero().squeeze(-1)
         if len(where):

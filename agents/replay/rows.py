@@ -43,7 +43,16 @@ class RowWriter:
     def __call__(self, at: int, *values: np.ndarray) -> None:
         """column[at] = value [N, ...], for each of them."""
         for column, value in zip(self.columns, values, strict=True):
-            column[at] = value if isinstance(column, np.ndarray) else torch.from_numpy(value)
+            column[at] = value if isinstance(column, np.ndarray) else sent(torch.from_numpy(value), column.device)
+
+
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device. To a GPU it goes by way of pinned memory, and nobody waits for it."""
+    if device.type != "cuda":
+        return value.to(device)
+    # Of torch's own allocator, which gives this memory to nobody else before the device has read it.
+    pinned = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+    return pinned.copy_(value).to(device, non_blocking=True)
 
 
 def take(column: Tensor, place: Tensor) -> Tensor:

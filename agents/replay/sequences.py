@@ -120,7 +120,7 @@ class SequenceReplay(PrioritizedReplay):
         (first, stop), (old_first, old_stop) = self.valid_rows(), self.weighted_rows
         if (first, stop) == (old_first, old_stop):
             return
-        self.weighted_rows = first, stop
+        self.note_weighted(first, stop)
         start = max(old_first, first - self.num_rows)
         gone, age = self.leaves_and_ages(start, min(first + self.burn_in, stop))
         age[: first - start] = 1  # whatever lies there now

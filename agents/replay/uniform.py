@@ -17,7 +17,7 @@ from agents.replay.host import gather_simple, is_simple
 from agents.replay.mapped import usable_directory
 from agents.replay.memory import check_fits
 from agents.replay.observations import ObservationStore, Shape
-from agents.replay.rows import Indices, RowWriter, take
+from agents.replay.rows import Indices, RowWriter, sent, take
 
 
 class Ahead(NamedTuple):
@@ -74,9 +74,8 @@ class UniformReplay:
         self.device = device = torch.device(device)
         self.num_envs, self.n_step, self.future_steps = num_envs, n_step, future_steps
         self.horizon = max(n_step, future_steps)  # steps that must be there after a transition's observation
-        self.num_rows = T = max(
-            math.ceil(capacity_steps / num_envs), self.horizon + (obs_shape[0] if share_frames else 1) + 1
-        )
+        least = self.horizon + (obs_shape[0] if share_frames else 1) + 1
+        self.num_rows = T = max(math.ceil(capacity_steps / num_envs), least)
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
         masked = bootstrap_probability < 1
         beside = 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0) + masked * num_members + self.bytes_beside
@@ -156,7 +155,7 @@ class UniformReplay:
             self.mask[at] = True if mask is None else torch.from_numpy(mask)
         if self.bootstrap_mask is not None:
             uniform = torch.rand(self.bootstrap_mask.shape[1:], generator=self.generator)
-            self.bootstrap_mask[at] = uniform < self.bootstrap_probability
+            self.bootstrap_mask[at] = sent(uniform < self.bootstrap_probability, self.device)
         self.rows += 1
         self.age += 1
         self.age[episode_end] = 0
@@ -177,7 +176,7 @@ class UniformReplay:
         first, stop = self.valid_rows()
         low, high = first * self.num_envs, stop * self.num_envs
         step = torch.randint(low, high, (batch_size,), generator=self.generator)
-        return Indices(step.to(self.device), self.num_envs)
+        return Indices(sent(step, self.device), self.num_envs)
 
     def gather(self, indices: Indices) -> Batch:
         """The transitions that start at `indices`."""
@@ -253,8 +252,7 @@ class UniformReplay:
     def segment(self, start: int, stop: int) -> dict[str, Tensor]:
         """A copy of rows [start, stop): what a checkpoint stores once and never again."""
         rows = torch.arange(start, stop, device=self.device)
-        at = rows % self.num_rows
-        own = {name: getattr(self, name)[at] for name in self.row_names()}
+        own = {name: getattr(self, name)[rows % self.num_rows] for name in self.row_names()}
         return own | self.observations.segment(rows)
 
     def restore(self, start: int, stop: int, segment: dict[str, Tensor]) -> None:
