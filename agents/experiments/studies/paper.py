@@ -23,8 +23,8 @@ SETTINGS = "measured_by.json"
 KINDS: dict[str, str] = {
     "plasticity": "plasticity:Plasticity",
     "known_values": "known_values:KnownValues",
-    "offline": "offline:Offline",
-    "online": "online:Online",
+    "offline": "training:Offline",
+    "online": "training:Online",
     "probing": "probing:Probing",
 }
 """What measures a question, `module:class` in this package, by its `kind`."""

@@ -1,0 +1,129 @@
+"""Studies whose cells are training runs of an agent: from recorded data (`offline`) or played (`online`)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from agents.config import RunConfig
+from agents.experiments.cohort_trainer import train_cohort
+from agents.experiments.curves import read_curve
+from agents.experiments.studies.question import Question, Row
+from agents.networks.qnetwork import EnvSpec
+from agents.running import dataset
+from agents.running.record import record
+from agents.running.trainer import Summary, train
+from agents.seeding import child_seed
+from agents.tables import Table
+
+RETURNS = "charts/episodic_return_20"
+
+
+class Training(Question):
+    """An arm, a condition and a task are overrides of a preset, in this order; the cells are their combinations."""
+
+    preset: str
+    overrides: dict[str, Any] = {}
+    conditions: dict[str, dict[str, Any]] = Field(min_length=1)
+    tasks: dict[str, dict[str, Any]] = Field(min_length=1)
+
+    def cells(self) -> list[str]:
+        return [f"{arm} @ {c} @ {task}" for task in self.tasks for c in self.conditions for arm in self.arms]
+
+    def configs(self, cell: str, more: Mapping[str, Any] | None = None) -> list[RunConfig]:
+        """The runs of a cell, one for each seed."""
+        arm, condition, task = cell.split(" @ ")
+        changes = {**self.overrides, **self.tasks[task], **self.conditions[condition], **self.arms[arm], **(more or {})}
+        return [RunConfig.preset(self.preset, {**changes, "seed": seed}) for seed in self.all_seeds()]
+
+    def rows(self, cell: str, summaries: Sequence[Summary], values: Sequence[float]) -> list[Row]:
+        """A row of each run.
+
+        Raises:
+            SystemExit: where one was asked to stop; the same command goes on with it.
+        """
+        arm, condition, task = cell.split(" @ ")
+        for summary in summaries:
+            if not summary.finished:
+                raise SystemExit(summary.exit_code)
+        return [
+            Row(arm, condition, task, seed, value, summary.cpu_seconds)
+            for seed, value, summary in zip(self.all_seeds(), values, summaries, strict=True)
+        ]
+
+
+class Recorded(Table):
+    """The data set that is learned from: the best policy of a run plays, with a share of random actions."""
+
+    preset: str
+    overrides: dict[str, Any] = {}
+    steps: int = Field(ge=1)
+    epsilon: float = Field(ge=0, le=1)
+
+    def make(self, folder: Path) -> Path:
+        """`data` in a folder, which is made where it is missing."""
+        path = folder / "data"
+        if not path.exists():
+            summary = train(RunConfig.preset(self.preset, self.overrides), folder / "source")
+            if not summary.finished:
+                raise SystemExit(summary.exit_code)
+            record(folder / "source", path, steps=self.steps, epsilon=self.epsilon, seed=1)
+        return path
+
+
+class Offline(Training):
+    """Agents of one data set; the value is the greedy return of the last policy."""
+
+    unit: ClassVar = "greedy return of the last policy"
+
+    data: Recorded
+    noise: dict[str, tuple[float, float]] = Field(
+        default={}, description="by condition: rewards have U(low, high) added, drawn once"
+    )
+
+    def measure(self, cell: str, folder: Path) -> list[Row]:
+        path, condition = self.data.make(folder.parent), cell.split(" @ ")[1]
+        if condition in self.noise:
+            path = with_noise(path, folder.parent / f"data {condition}", self.noise[condition])
+        configs = self.configs(cell, {"agent.dataset": str(path)})
+        summaries = [train(config, folder / f"s{config.seed}") for config in configs]
+        return self.rows(cell, summaries, [summary.last_return or np.nan for summary in summaries])
+
+
+class Online(Training):
+    """Agents that play, all seeds of a cell as one cohort.
+
+    The value is the mean of the logged returns of training (each of the last 20 episodes) over the last share of it.
+    """
+
+    unit: ClassVar = "return in training, mean of the last quarter"
+
+    last_share: float = Field(default=0.25, gt=0, le=1)
+
+    def measure(self, cell: str, folder: Path) -> list[Row]:
+        configs = self.configs(cell)
+        run_dirs = [folder / f"s{config.seed}" for config in configs]
+        summaries = train_cohort(configs, run_dirs)
+        return self.rows(cell, summaries, [self.late_return(path, configs[0].steps) for path in run_dirs])
+
+    def late_return(self, run_dir: Path, steps: int) -> float:
+        """Of a run of `steps` steps."""
+        at, values = (np.array(column) for column in read_curve(run_dir / "metrics.csv", RETURNS))
+        return float(values[at > (1 - self.last_share) * steps].mean())
+
+
+def with_noise(path: Path, out: Path, limits: tuple[float, float]) -> Path:
+    """A data set whose rewards have U(limits) on top; the noise belongs to the data, so that all seeds see the same."""
+    if not out.exists():
+        data = dataset.find(path)
+        about = data.description
+        arrays = data.arrays()
+        rng = np.random.default_rng(child_seed(1, "reward noise"))
+        reward = arrays["reward"] + rng.uniform(*limits, arrays["reward"].shape).astype(np.float32)
+        spec = EnvSpec(about.obs_shape, about.obs_dtype, about.num_actions, about.has_action_mask)
+        text = {**about.about, "reward_noise": list(limits)}
+        arrays = {**arrays, "reward": reward}
+        dataset.write_arrays(out, arrays, spec, text, stack=about.stack, padding=about.padding)
+    return out
