@@ -61,7 +61,8 @@ class KnownValues(Question):
     lr: float = Field(gt=0)
     batch_size: int = Field(ge=1)
     target_every_updates: int = Field(ge=1)
-    measured_at: list[int] = Field(min_length=1, description="updates; the last is the end")
+    updates: int = Field(ge=1)
+    measured_at: list[float] = Field(default=[1.0], min_length=1, description="shares of the updates")
 
     def cells(self) -> list[str]:
         return [
@@ -91,32 +92,33 @@ class KnownValues(Question):
         found = self.train(learners, model, noise)
         seconds = (time.process_time() - start) / sum(len(values) for values in found.values())
         return [
-            Row(arm, self.label(condition, world, updates), what, seed, value, seconds)
-            for (updates, what), values in found.items()
+            Row(arm, self.label(condition, world, share), what, seed, value, seconds)
+            for (share, what), values in found.items()
             for seed, value in zip(self.all_seeds(), values, strict=True)
         ]
 
-    def label(self, condition: str, world: str, updates: int) -> str:
+    def label(self, condition: str, world: str, share: float) -> str:
         """The condition of a row: what there is more than one of."""
         parts = [condition] * bool(self.conditions)
-        parts += [world] * (len(self.worlds) > 1) + [f"{updates:,}"] * (len(self.measured_at) > 1)
+        parts += [world] * (len(self.worlds) > 1) + [f"{share:.0%}"] * (len(self.measured_at) > 1)
         return " ".join(parts)
 
     def train(
         self, learners: StackedLearner, model: TransitionModel, noise: float
-    ) -> dict[tuple[int, str], list[float]]:
+    ) -> dict[tuple[float, str], list[float]]:
         """Errors and regrets of all learners at the times when they are measured."""
         best, draws, found = optimal_q(model, self.gamma), generators(self.all_seeds(), "transitions"), {}
         obs = torch.from_numpy(model.obs)
         states = obs[:-1].expand(len(draws), *obs[:-1].shape)
         sampler = Sampler(model, noise, self.gamma, self.batch_size)
-        for update in range(1, self.measured_at[-1] + 1):
+        times = {round(share * self.updates): share for share in self.measured_at}
+        for update in range(1, self.updates + 1):
             learners.update(sampler.batch(obs, draws))
-            if update in self.measured_at:
+            if (share := times.get(update)) is not None:
                 q_values = predict(learners, states).double().numpy()
                 errors = np.log10(np.sqrt(((q_values - best) ** 2).mean((1, 2))))
-                found[update, ERROR] = errors.tolist()
-                found[update, REGRET] = [regret(model, q, self.gamma) for q in q_values]
+                found[share, ERROR] = errors.tolist()
+                found[share, REGRET] = [regret(model, q, self.gamma) for q in q_values]
         return found
 
 

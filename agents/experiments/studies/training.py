@@ -9,7 +9,7 @@ from pydantic import Field
 
 from agents.config import RunConfig
 from agents.experiments.cohort_trainer import train_cohort
-from agents.experiments.curves import read_curve
+from agents.experiments.curves import TAG, read_curve
 from agents.experiments.studies.question import Question, Row
 from agents.networks.qnetwork import EnvSpec
 from agents.running import dataset
@@ -28,6 +28,7 @@ class Training(Question):
     overrides: dict[str, Any] = {}
     conditions: dict[str, dict[str, Any]] = Field(min_length=1)
     tasks: dict[str, dict[str, Any]] = Field(min_length=1)
+    last_share: float = Field(gt=0, le=1, description="of training, of which the value is the mean")
 
     def cells(self) -> list[str]:
         return [f"{arm} @ {c} @ {task}" for task in self.tasks for c in self.conditions for arm in self.arms]
@@ -38,20 +39,21 @@ class Training(Question):
         changes = {**self.overrides, **self.tasks[task], **self.conditions[condition], **self.arms[arm], **(more or {})}
         return [RunConfig.preset(self.preset, {**changes, "seed": seed}) for seed in self.all_seeds()]
 
-    def rows(self, cell: str, summaries: Sequence[Summary], values: Sequence[float]) -> list[Row]:
-        """A row of each run.
+    def rows(self, cell: str, summaries: Sequence[Summary], tag: str) -> list[Row]:
+        """A row of each run: the mean of what it logged as `tag` in the last share of its training.
 
         Raises:
             SystemExit: where one was asked to stop; the same command goes on with it.
         """
         arm, condition, task = cell.split(" @ ")
-        for summary in summaries:
+        rows = []
+        for seed, summary in zip(self.all_seeds(), summaries, strict=True):
             if not summary.finished:
                 raise SystemExit(summary.exit_code)
-        return [
-            Row(arm, condition, task, seed, value, summary.cpu_seconds)
-            for seed, value, summary in zip(self.all_seeds(), values, summaries, strict=True)
-        ]
+            at, values = (np.array(column) for column in read_curve(summary.run_dir / "metrics.csv", tag))
+            late = values[at > (1 - self.last_share) * summary.step]
+            rows.append(Row(arm, condition, task, seed, float(late.mean()), summary.cpu_seconds))
+        return rows
 
 
 class Recorded(Table):
@@ -74,9 +76,9 @@ class Recorded(Table):
 
 
 class Offline(Training):
-    """Agents of one data set; the value is the greedy return of the last policy."""
+    """Agents of one data set; the value is the greedy return in evaluations, each on the same episodes."""
 
-    unit: ClassVar = "greedy return of the last policy"
+    unit: ClassVar = "greedy return, late in training"
 
     data: Recorded
     noise: dict[str, tuple[float, float]] = Field(
@@ -88,30 +90,17 @@ class Offline(Training):
         if condition in self.noise:
             path = with_noise(path, folder.parent / f"data {condition}", self.noise[condition])
         configs = self.configs(cell, {"agent.dataset": str(path)})
-        summaries = [train(config, folder / f"s{config.seed}") for config in configs]
-        return self.rows(cell, summaries, [summary.last_return or np.nan for summary in summaries])
+        return self.rows(cell, [train(config, folder / f"s{config.seed}") for config in configs], TAG)
 
 
 class Online(Training):
-    """Agents that play, all seeds of a cell as one cohort.
+    """Agents that play, all seeds of a cell as one cohort; the value is the return of the episodes of training."""
 
-    The value is the mean of the logged returns of training (each of the last 20 episodes) over the last share of it.
-    """
-
-    unit: ClassVar = "return in training, mean of the last quarter"
-
-    last_share: float = Field(default=0.25, gt=0, le=1)
+    unit: ClassVar = "return in training, late"
 
     def measure(self, cell: str, folder: Path) -> list[Row]:
         configs = self.configs(cell)
-        run_dirs = [folder / f"s{config.seed}" for config in configs]
-        summaries = train_cohort(configs, run_dirs)
-        return self.rows(cell, summaries, [self.late_return(path, configs[0].steps) for path in run_dirs])
-
-    def late_return(self, run_dir: Path, steps: int) -> float:
-        """Of a run of `steps` steps."""
-        at, values = (np.array(column) for column in read_curve(run_dir / "metrics.csv", RETURNS))
-        return float(values[at > (1 - self.last_share) * steps].mean())
+        return self.rows(cell, train_cohort(configs, [folder / f"s{config.seed}" for config in configs]), RETURNS)
 
 
 def with_noise(path: Path, out: Path, limits: tuple[float, float]) -> Path:
