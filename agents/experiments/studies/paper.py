@@ -25,7 +25,7 @@ KINDS: dict[str, str] = {
     "known_values": "known_values:KnownValues",
     "offline": "training:Offline",
     "online": "training:Online",
-    "probing": "probing:Probing",
+    "probing": "training:Probing",
 }
 """What measures a question, `module:class` in this package, by its `kind`."""
 

@@ -3,7 +3,6 @@
 Dimensions: S learners, B batch, N inputs, A actions.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +12,10 @@ from torch import Tensor
 from agents.learning.learner import Learner
 from agents.learning.stacked import StackedLearner
 from agents.learning.targets import TargetRule
-from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.qnetwork import QNetwork
 from agents.networks.torsos import MLP
 from agents.seeding import child_seed, seeded
-from value_heads import make_head
+from value_heads import LinearOutput, make_head
 
 AT_ONCE = 4_096  # inputs of each learner in one pass
 
@@ -41,17 +39,10 @@ def make_network(
         options["sigma_ratio"] = sigma * options["num_bins"] / (support[1] - support[0])
     with seeded(seed):
         torso = MLP(obs_shape, hidden=tuple(hidden))
-        layer = functools.partial(OUTPUT_LAYERS["linear"])
-        made = make_head(
-            name,
-            in_features=torso.out_features,
-            num_actions=num_actions,
-            support=support,
-            output_layer=layer,
-            **options,
-        )
+        made = make_head(name, in_features=torso.out_features, num_actions=num_actions, support=support, **options)
     if start == "middle":
-        made.output.init_bias(torch.zeros(made.output.shape[1]))  # pyright: ignore[reportArgumentType, reportIndexIssue]
+        assert isinstance(made.output, LinearOutput)
+        made.output.init_bias(torch.zeros(made.output.shape[1]))
     return QNetwork(torso, made)
 
 

@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from agents.config import RunConfig
 from agents.experiments.cohort_trainer import train_cohort
 from agents.experiments.curves import TAG, read_curve
 from agents.experiments.studies.question import Question, Row
+from agents.networks.base import Torso
 from agents.networks.qnetwork import EnvSpec
 from agents.running import dataset
+from agents.running.evaluation import load
 from agents.running.record import record
 from agents.running.trainer import Summary, train
 from agents.seeding import child_seed
@@ -116,3 +120,43 @@ def with_noise(path: Path, out: Path, limits: tuple[float, float]) -> Path:
         arrays = {**arrays, "reward": reward}
         dataset.write_arrays(out, arrays, spec, text, stack=about.stack, padding=about.padding)
     return out
+
+
+class Frozen(Torso):
+    """The trained layers of a run, up to the last one and without their gradient: what is learned from is linear.
+
+    Args:
+        run: directory of a run with a linear output layer, whose best policy they are of.
+    """
+
+    def __init__(self, obs_shape: Sequence[int], *, run: str):
+        super().__init__()
+        network = load(run).network
+        self.trained = [network]  # a list, so that these weights are not among those of the module
+        with torch.no_grad():
+            self.out_features = self(torch.zeros(1, *obs_shape)).shape[-1]
+
+    def forward(self, obs: Tensor) -> Tensor:
+        (network,) = self.trained
+        with torch.no_grad():
+            return torch.relu(network.head.output.project(network.torso(obs)))
+
+
+class Probing(Online):
+    """Linear probes: an arm is trained as in `Online`, then one linear layer on its frozen features, by MSE.
+
+    The value is the return of the second training.
+    """
+
+    probe: dict[str, Any] = Field(default={}, description="overrides of the second training")
+
+    def measure(self, cell: str, folder: Path) -> list[Row]:
+        summaries = []
+        for config in self.configs(cell):
+            first = train(config, folder / f"s{config.seed}")
+            if not first.finished:
+                raise SystemExit(first.exit_code)
+            frozen = {"torso": f"{Frozen.__module__}:{Frozen.__name__}", "torso.run": str(first.run_dir)}
+            changes = {"head": "mse", "output_layer": "linear", "output_layer.hidden": 0, **frozen, **self.probe}
+            summaries.append(train(config.with_overrides(changes), folder / f"s{config.seed} probe"))
+        return self.rows(cell, summaries, RETURNS)
