@@ -1,6 +1,6 @@
 """Finite Markov decision processes and what is true of them: Q* and the values of policies, in float64.
 
-S states, A actions; index S of the successors is the terminal state.
+S states, A actions, T terminal states, which come last among the successors.
 """
 
 from typing import NamedTuple
@@ -11,15 +11,16 @@ import numpy as np
 class TransitionModel(NamedTuple):
     """A finite Markov decision process. Rewards are means: noise with mean 0 on top of them changes no value."""
 
-    probs: np.ndarray  # [S, A, S + 1], probability of each successor
-    reward: np.ndarray  # [S, A, S + 1], reward on the way to it; 0 where it cannot follow
-    terminal: np.ndarray  # [S + 1] bool
-    obs: np.ndarray  # [S + 1, *shape], what is observed in each state
+    probs: np.ndarray  # [S, A, S + T], probability of each successor
+    reward: np.ndarray  # [S, A, S + T], reward on the way to it; 0 where it cannot follow
+    terminal: np.ndarray  # [S + T] bool
+    obs: np.ndarray  # [S + T, *shape], what is observed in each state
     start: np.ndarray  # [S], probability that an episode starts there
 
     def backup(self, values: np.ndarray, gamma: float) -> np.ndarray:
-        """sum_s' p(s'|s, a) (r(s, a, s') + gamma V(s')): values [S] -> [S, A]; the terminal state is worth 0."""
-        return (self.probs * (self.reward + gamma * np.append(values, 0.0))).sum(axis=-1)
+        """sum_s' p(s'|s, a) (r(s, a, s') + gamma V(s')): values [S] -> [S, A]; a terminal state is worth 0."""
+        worth = np.append(values, np.zeros(self.terminal.sum()))
+        return (self.probs * (self.reward + gamma * worth)).sum(axis=-1)
 
 
 def optimal_q(model: TransitionModel, gamma: float) -> np.ndarray:
@@ -50,7 +51,7 @@ def policy_values(model: TransitionModel, policy: np.ndarray, gamma: float) -> n
     check_gamma(gamma)
     if policy.shape != model.probs.shape[:2]:
         raise ValueError(f"policy {policy.shape} is not [S, A] = {model.probs.shape[:2]}")
-    successor = np.einsum("sa,sap->sp", policy, model.probs)[:, :-1]
+    successor = np.einsum("sa,sap->sp", policy, model.probs)[:, ~model.terminal]
     reward = np.einsum("sa,sap,sap->s", policy, model.probs, model.reward)
     return np.linalg.solve(np.eye(len(reward)) - gamma * successor, reward)
 

@@ -108,28 +108,26 @@ class Catch(ToyEnv):
         return board
 
     def transition_model(self) -> TransitionModel:
-        """Every state in which the ball is in the air, numbered by its row, its column and the paddle's column.
+        """Every state in which the ball is in the air, numbered by its row, its column and the paddle's column, and two
+        terminal states, missed and caught, which are observed as 0 everywhere.
 
         In some of them the paddle is too far from the middle for the time that has passed: these cannot be reached,
-        and have values all the same. The terminal state is observed as 0 everywhere.
+        and have values all the same.
         """
         places = [(r, c, p) for r in range(self.rows - 1) for c in range(self.columns) for p in range(self.columns)]
         number = {place: k for k, place in enumerate(places)}
-        probs, start = np.zeros((len(places), 3, len(places) + 1)), np.zeros(len(places))
+        probs, start = np.zeros((len(places), 3, len(places) + 2)), np.zeros(len(places))
         reward = np.zeros_like(probs)
+        reward[..., -2:] = -1.0, 1.0
         for (row, column, paddle), state in number.items():
             start[state] = (row == 0 and paddle == self.columns // 2) / self.columns
             for done in range(3):
                 after = self.moved(paddle, done)
-                successor = number.get((row + 1, column, after), len(places))
-                chances = np.full(3, self.slip / 3) + (1 - self.slip) * (np.arange(3) == done)
-                # what lands in the terminal state may have been caught or not, so rewards are means over both
-                worth = 0.0 if successor < len(places) else 1.0 if after == column else -1.0
-                probs[state, :, successor] += chances
-                reward[state, :, successor] += chances * worth
-        reward = np.divide(reward, probs, out=np.zeros_like(reward), where=probs > 0)
-        obs = np.stack([self.board(*place) for place in places] + [np.zeros((self.rows, self.columns), np.float32)])
-        return TransitionModel(probs, reward, np.arange(len(places) + 1) == len(places), obs, start)
+                successor = number.get((row + 1, column, after), len(places) + (after == column))
+                probs[state, :, successor] += self.slip / 3 + (1 - self.slip) * (np.arange(3) == done)
+        obs = [self.board(*place) for place in places] + [np.zeros((self.rows, self.columns), np.float32)] * 2
+        terminal = np.arange(len(obs)) >= len(places)
+        return TransitionModel(probs, reward * (probs > 0), terminal, np.stack(obs), start)
 
 
 class Chain(ToyEnv):

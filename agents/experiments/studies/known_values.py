@@ -64,6 +64,17 @@ class KnownValues(Question):
     updates: int = Field(ge=1)
     measured_at: list[float] = Field(default=[1.0], min_length=1, description="shares of the updates")
 
+    def row_conditions(self) -> list[str]:
+        return [
+            self.label(condition, world, share)
+            for world in self.worlds
+            for condition in self.conditions or [""]
+            for share in self.measured_at
+        ]
+
+    def row_tasks(self) -> list[str]:
+        return [ERROR, REGRET]
+
     def cells(self) -> list[str]:
         return [
             f"{arm} @ {condition} @ {world}"
@@ -109,7 +120,7 @@ class KnownValues(Question):
         """Errors and regrets of all learners at the times when they are measured."""
         best, draws, found = optimal_q(model, self.gamma), generators(self.all_seeds(), "transitions"), {}
         obs = torch.from_numpy(model.obs)
-        states = obs[:-1].expand(len(draws), *obs[:-1].shape)
+        states = obs[~torch.from_numpy(model.terminal)].expand(len(draws), -1, *obs.shape[1:])
         sampler = Sampler(model, noise, self.gamma, self.batch_size)
         times = {round(share * self.updates): share for share in self.measured_at}
         for update in range(1, self.updates + 1):

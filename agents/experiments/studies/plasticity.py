@@ -40,6 +40,12 @@ class Plasticity(Question):
     lr: float = Field(gt=0)
     support: tuple[float, float]
 
+    def row_conditions(self) -> list[str]:
+        return [f"b = {offset:g}" for offset in self.offsets]
+
+    def row_tasks(self) -> list[str]:
+        return [TASK]
+
     def cells(self) -> list[str]:
         return list(self.arms)
 
@@ -65,8 +71,8 @@ class Plasticity(Question):
             errors.append(((predict(learners, inputs).squeeze(-1) - goals) ** 2).mean(-1).log10())
         seconds = (time.process_time() - start) / (len(seeds) * len(self.offsets))
         return [
-            Row(cell, f"b = {offset:g}", TASK, seed, float(error[i]), seconds)
-            for offset, error in zip(self.offsets, errors, strict=True)
+            Row(cell, condition, TASK, seed, float(error[i]), seconds)
+            for condition, error in zip(self.row_conditions(), errors, strict=True)
             for i, seed in enumerate(seeds)
         ]
 

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from agents.experiments.statistics import Estimate, bootstrap, mean
-from agents.tables import ConfigError, Table
+from agents.tables import ConfigError, Table, nearest
 
 Verdict = Literal["agrees", "disagrees", "undecided"]
 # Of a normal mean: an effect of 2.8 standard errors is found by 80 % of studies with an interval of 95 %, which is 3.92
@@ -138,6 +138,23 @@ class Question(Table):
     secondary: dict[str, Contrast] = {}
     gaps: list[str] = Field(default=[], description="conditions after which lines in the figure are broken")
     tiny: dict[str, Any] = Field(default={}, description="settings of a run of seconds, which shows that it works")
+
+    @model_validator(mode="after")
+    def contrasts_of_what_is_measured(self) -> Self:
+        cells = [f"{arm} @ {condition}" for arm in self.arms for condition in self.row_conditions()]
+        for contrast in (self.primary, *self.secondary.values()):
+            for given, known in ((contrast.weights, cells), (contrast.tasks, self.row_tasks())):
+                if wrong := [name for name in given if name not in known]:
+                    raise ValueError(f"a contrast names {wrong[0]!r}{nearest(wrong[0], known)}")
+        return self
+
+    def row_conditions(self) -> list[str]:
+        """The conditions of its rows."""
+        raise NotImplementedError
+
+    def row_tasks(self) -> list[str]:
+        """The tasks of its rows."""
+        raise NotImplementedError
 
     def all_seeds(self) -> list[int]:
         return list(range(self.first_seed, self.first_seed + self.seeds))

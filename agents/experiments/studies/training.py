@@ -34,6 +34,12 @@ class Training(Question):
     tasks: dict[str, dict[str, Any]] = Field(min_length=1)
     last_share: float = Field(gt=0, le=1, description="of training, of which the value is the mean")
 
+    def row_conditions(self) -> list[str]:
+        return list(self.conditions)
+
+    def row_tasks(self) -> list[str]:
+        return list(self.tasks)
+
     def cells(self) -> list[str]:
         return [f"{arm} @ {c} @ {task}" for task in self.tasks for c in self.conditions for arm in self.arms]
 
