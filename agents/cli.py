@@ -13,6 +13,7 @@ from agents.cli_bench import bench
 from agents.cli_compare import compare
 from agents.cli_record import record
 from agents.cli_runs import Root, RunArgument, runs_app
+from agents.cli_study import study
 from agents.overrides import parse_value, split_overrides
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Listed(StrEnum):
     replays = "replays"
     envs = "envs"
     presets = "presets"
+    studies = "studies"
 
 
 class CommandWithOverrides(TyperCommand):
@@ -233,6 +235,7 @@ def watch(
 app.command()(record)
 app.command(cls=CommandWithOverrides)(bench)
 app.command(cls=CommandWithOverrides)(compare)
+app.command()(study)
 
 
 @app.command("list")

@@ -19,6 +19,8 @@ def listing(what: str) -> list[str]:
         return preset_table()
     if what == "losses":
         return loss_table()
+    if what == "studies":
+        return study_lines()
     if what == "envs":
         return envs.list_envs()
     kinds = {kind.group.removeprefix("classyq."): kind.registry for kind in KINDS.values()}
@@ -29,6 +31,16 @@ def listing(what: str) -> list[str]:
 def head_line(name: str) -> str:
     """A head's options with their defaults."""
     return ", ".join(f"{k}={p.default}" for k, p in head_options(name).items()) or "no options"
+
+
+def study_lines() -> list[str]:
+    """The question of every study, those of training runs first."""
+    from agents.experiments.studies.paper import paper_studies, read_question
+    from agents.experiments.studies.training_runs import STUDIES, find_study
+
+    questions = {name: find_study(name).question for name in STUDIES}
+    questions |= {name: f"{(q := read_question(name)).question} ({q.source})" for name in paper_studies()}
+    return [f"{name:18s} {question}" for name, question in questions.items()]
 
 
 def first_line(component: Any) -> str:

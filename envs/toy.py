@@ -3,11 +3,13 @@
 S states, A actions.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+
+from envs.dynamic_programming import TransitionModel, optimal_q
 
 PIXELS_PER_CELL = 32
 
@@ -26,6 +28,14 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.int64]):
         """The observation of the current state, with entries 0 and 1."""
         raise NotImplementedError
 
+    def slips(self, slip: float) -> bool:
+        """Whether something goes wrong that does so with probability `slip`; without it nothing is drawn."""
+        return slip > 0 and self.np_random.random() < slip
+
+    def noisy(self, reward: float, noise: float) -> float:
+        """A reward with U(-noise, noise) on top; without it nothing is drawn."""
+        return reward + noise * self.np_random.uniform(-1.0, 1.0) if noise > 0 else reward
+
     def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The observation as uint8 [height, width, 3]; None without a render mode."""
         if self.render_mode is None:
@@ -41,13 +51,24 @@ class Catch(ToyEnv):
     Observation: float32 [10, 5], 1 at the ball and at the paddle. The ball starts in a random column of the
     top row, the paddle in the middle. Actions: 0 left, 1 stay, 2 right. Reward: +1 or -1 at the last of 9
     steps, 0 before it. After the idea of Catch in bsuite (Osband et al., 2020).
+
+    With probability `slip` an action that is drawn uniformly takes the place of the one given. To every reward
+    U(-reward_noise, reward_noise) is added, which changes no value; `return_range` is then that of the targets of one
+    step, r + Q.
+
+    Raises:
+        ValueError: slip outside [0, 1], or negative noise.
     """
 
     rows, columns = 10, 5
-    return_range = (-1.0, 1.0)
 
-    def __init__(self, render_mode: str | None = None):
+    def __init__(self, slip: float = 0.0, reward_noise: float = 0.0, render_mode: str | None = None):
         super().__init__(render_mode)
+        if not 0.0 <= slip <= 1.0:
+            raise ValueError(f"slip is {slip}, wanted 0 <= slip <= 1")
+        check_noise(reward_noise)
+        self.slip, self.reward_noise = slip, reward_noise
+        self.return_range = (-1.0 - reward_noise, 1.0 + reward_noise)
         self.observation_space = Box(0.0, 1.0, (self.rows, self.columns), np.float32)
         self.action_space = Discrete(3)
 
@@ -59,30 +80,54 @@ class Catch(ToyEnv):
         return self.observe(), {}
 
     def step(self, action: int | np.integer):
-        self._paddle_column = min(max(self._paddle_column + int(action) - 1, 0), self.columns - 1)
+        if self.slips(self.slip):
+            action = int(self.np_random.integers(3))
+        self._paddle_column = self.moved(self._paddle_column, int(action))
         self._ball_row += 1
         landed = self._ball_row == self.rows - 1
         caught = self._paddle_column == self._ball_column
         reward = (1.0 if caught else -1.0) if landed else 0.0
-        return self.observe(), reward, landed, False, {}
+        return self.observe(), self.noisy(reward, self.reward_noise), landed, False, {}
+
+    def moved(self, paddle: int, action: int) -> int:
+        """The paddle's column after an action."""
+        return min(max(paddle + action - 1, 0), self.columns - 1)
 
     def get_action_meanings(self) -> list[str]:
         """Names of the actions."""
         return ["left", "stay", "right"]
 
     def observe(self) -> np.ndarray:
+        return self.board(self._ball_row, self._ball_column, self._paddle_column)
+
+    def board(self, ball_row: int, ball_column: int, paddle_column: int) -> np.ndarray:
+        """What is observed of a state."""
         board = np.zeros((self.rows, self.columns), np.float32)
-        board[self._ball_row, self._ball_column] = 1.0
-        board[-1, self._paddle_column] = 1.0
+        board[ball_row, ball_column] = 1.0
+        board[-1, paddle_column] = 1.0
         return board
 
+    def transition_model(self) -> TransitionModel:
+        """Every state in which the ball is in the air, numbered by its row, its column and the paddle's column, and two
+        terminal states, missed and caught, which are observed as 0 everywhere.
 
-class TransitionModel(NamedTuple):
-    """A finite Markov decision process; index S of the successors is the terminal state."""
-
-    probs: np.ndarray  # [S, A, S + 1], probability of each successor
-    reward: np.ndarray  # [S, A, S + 1], reward on the way to it; 0 where it cannot follow
-    terminal: np.ndarray  # [S + 1] bool
+        In some of them the paddle is too far from the middle for the time that has passed: these cannot be reached,
+        and have values all the same.
+        """
+        places = [(r, c, p) for r in range(self.rows - 1) for c in range(self.columns) for p in range(self.columns)]
+        number = {place: k for k, place in enumerate(places)}
+        probs, start = np.zeros((len(places), 3, len(places) + 2)), np.zeros(len(places))
+        reward = np.zeros_like(probs)
+        reward[..., -2:] = -1.0, 1.0
+        for (row, column, paddle), state in number.items():
+            start[state] = (row == 0 and paddle == self.columns // 2) / self.columns
+            for done in range(3):
+                after = self.moved(paddle, done)
+                successor = number.get((row + 1, column, after), len(places) + (after == column))
+                probs[state, :, successor] += self.slip / 3 + (1 - self.slip) * (np.arange(3) == done)
+        obs = [self.board(*place) for place in places] + [np.zeros((self.rows, self.columns), np.float32)] * 2
+        terminal = np.arange(len(obs)) >= len(places)
+        return TransitionModel(probs, reward * (probs > 0), terminal, np.stack(obs), start)
 
 
 class Chain(ToyEnv):
@@ -98,23 +143,23 @@ class Chain(ToyEnv):
     every discount.
 
     With slip = 0 going right is best everywhere, and for gamma < 1, with d = length - 1 - s moves before the
-    exit: `V(s) = 0.1 * (1 - gamma**d) / (1 - gamma) + gamma**d`.
+    exit: `V(s) = 0.1 * (1 - gamma**d) / (1 - gamma) + gamma**d`. Noise is as in `Catch`.
 
     Raises:
-        ValueError: length < 2, or slip outside [0, 0.5).
+        ValueError: length < 2, slip outside [0, 0.5), or negative noise.
     """
 
     step_reward, exit_reward = 0.1, 1.0
 
-    def __init__(self, length: int = 5, slip: float = 0.1, render_mode: str | None = None):
+    def __init__(self, length: int = 5, slip: float = 0.1, reward_noise: float = 0.0, render_mode: str | None = None):
         super().__init__(render_mode)
         if length < 2:
             raise ValueError(f"length is {length}, wanted at least 2")
         if not 0.0 <= slip < 0.5:
             raise ValueError(f"slip is {slip}, wanted 0 <= slip < 0.5")
-        self.length = length
-        self.slip = slip
-        highest = self.step_reward * (length - 1) + self.exit_reward
+        check_noise(reward_noise)
+        self.length, self.slip, self.reward_noise = length, slip, reward_noise
+        highest = self.step_reward * (length - 1) + self.exit_reward + reward_noise
         self.return_range = (-highest, highest)
         self.observation_space = Box(0.0, 1.0, (length,), np.float32)
         self.action_space = Discrete(2)
@@ -126,12 +171,12 @@ class Chain(ToyEnv):
 
     def step(self, action: int | np.integer):
         direction = 1 if action == 1 else -1
-        if self.np_random.random() < self.slip:
+        if self.np_random.random() < self.slip:  # drawn always: what a seed gives stays what it was
             direction = -direction
         self._state += direction
         left = not 0 <= self._state < self.length
         reward = direction * (self.exit_reward if left else self.step_reward)
-        return self.observe(), reward, left, False, {}
+        return self.observe(), self.noisy(reward, self.reward_noise), left, False, {}
 
     def get_action_meanings(self) -> list[str]:
         """Names of the actions."""
@@ -152,24 +197,19 @@ class Chain(ToyEnv):
                 probs[state, intended, successor] = 1.0 - self.slip
                 probs[state, 1 - intended, successor] = self.slip
                 reward[state, :, successor] = direction * size
-        return TransitionModel(probs, reward, np.arange(self.length + 1) == self.length)
+        obs = np.eye(self.length + 1, self.length, dtype=np.float32)
+        start = np.full(self.length, 1 / self.length)
+        return TransitionModel(probs, reward, np.arange(self.length + 1) == self.length, obs, start)
 
     def optimal_q(self, gamma: float) -> np.ndarray:
-        """Q*, float64 [S, A], by value iteration until the values change by less than 1e-13.
+        """Q*, float64 [S, A], see `envs.dynamic_programming`."""
+        return optimal_q(self.transition_model(), gamma)
 
-        Raises:
-            ValueError: gamma outside [0, 1].
-        """
-        if not 0.0 <= gamma <= 1.0:
-            raise ValueError(f"gamma is {gamma}, wanted 0 <= gamma <= 1")
-        model = self.transition_model()
-        values = np.zeros(self.length + 1)
-        while True:
-            q = (model.probs * (model.reward + gamma * values)).sum(axis=-1)
-            change = np.abs(q.max(axis=-1) - values[:-1]).max()
-            values[:-1] = q.max(axis=-1)
-            if change < 1e-13:
-                return q
+
+def check_noise(reward_noise: float) -> None:
+    """Refuse a negative one."""
+    if reward_noise < 0:
+        raise ValueError(f"reward_noise is {reward_noise}, wanted at least 0")
 
 
 class Identity(ToyEnv):

@@ -1,13 +1,12 @@
-"""Studies: many runs that answer one question, and the page in docs/results/ that reports all of them.
+"""Studies of training runs: many of them that answer one question, and the page that reports all of them.
 
-    python -m agents.experiments.studies cartpole --jobs 2
+    classyq study cartpole --jobs 2
 
 A run that is finished is not trained again, so a study that was interrupted goes on with the same command.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -183,12 +182,7 @@ def prepare(name: str, data: Recorded, root: Path) -> None:
     record(run_dir, out, steps=data.steps, epsilon=data.epsilon, seed=1)
 
 
-def main(
-    name: Annotated[str, typer.Argument(help=f"one of {', '.join(STUDIES)}")],
-    jobs: Annotated[int, typer.Option(min=1, help="runs at once")] = 2,
-    root: Annotated[Path, typer.Option(help="where runs are")] = Path("runs"),
-    out: Annotated[Path, typer.Option(help="where the page goes")] = Path("docs/results"),
-) -> None:
+def answer(name: str, jobs: int, root: Path, out: Path) -> None:
     """Train what is missing of a study, and write its page."""
     study = find_study(name)
     every = make_cells(name, study, root)
@@ -198,11 +192,7 @@ def main(
     if todo and train_all([c.config for c in todo], [c.run_dir for c in todo], jobs):
         raise SystemExit("some runs failed: see their log.txt; the same command tries them again")
     out.mkdir(parents=True, exist_ok=True)
-    command = f"python -m agents.experiments.studies {name} --jobs {jobs}"
+    command = f"classyq study {name} --jobs {jobs}"
     (out / f"{name}.md").write_text(report(name, study, root, command), encoding="utf-8")
     plot_curves(finished_curves(every), out / f"{name}.png", study.curve)
     typer.echo(f"wrote {out / name}.md and {out / name}.png")
-
-
-if __name__ == "__main__":
-    typer.run(main)

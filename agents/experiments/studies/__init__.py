@@ -1,0 +1,1 @@
+"""Studies, `classyq study NAME`: training runs side by side, and claims of the paper put to the test."""
