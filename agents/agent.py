@@ -73,6 +73,7 @@ class Agent(ABC):
         self.config, self.spec, self.stopwatch = config, spec, stopwatch
         self.num_envs, self.members, gamma = config.env.num_envs, config.head.members, config.agent.gamma
         self.device = torch.device(config.device)
+        self.on_cpu = self.device.type == "cpu"
         self.online = make_network(config, spec).to(self.device)
         self.exploration = KINDS["exploration"].find(config.exploration.name)(
             self.num_envs, child_seed(config.seed, "exploration"), **config.exploration.options()
@@ -153,7 +154,8 @@ class Agent(ABC):
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"):
             noise = self.draw_noise(self.generator)
-            by_member = self.values_of(torch.from_numpy(obs).to(self.device), noise).cpu().numpy()
+            given = torch.from_numpy(obs)
+            by_member = self.values_of(given if self.on_cpu else given.to(self.device), noise).numpy(force=True)
             if mask is not None:
                 by_member = np.where(mask, by_member, -np.inf)
             self.by_member, self.q_values = by_member, self.exploration.values_of(by_member)

@@ -121,7 +121,8 @@ class DQN(Agent):
     def updates_due(self) -> int:
         """How many updates the steps so far have earned, less those made."""
         earned = (self.step - self.first_update_after()) * self.settings.replay_ratio
-        return max(0, int(earned + 1e-9) - self.learner.num_updates) if len(self.replay) else 0
+        due = int(earned + 1e-9) - self.learner.num_updates
+        return due if due > 0 and len(self.replay) else 0
 
     def update(self) -> None:
         """Sample and learn once."""

@@ -184,9 +184,8 @@ class SharedValueBias(ValueBias):
         self.members, self.envs_each = members, len(members[0].returns)
         super().__init__(len(members) * self.envs_each, members[0].gamma)
 
-    def keep(self, envs: np.ndarray, biases: list[float]) -> None:
-        for env, bias in zip(envs.tolist(), biases, strict=True):
-            self.members[env // self.envs_each].biases.append(bias)
+    def keep(self, env: int, bias: float) -> None:
+        self.members[env // self.envs_each].biases.append(bias)
 
     def take(self) -> None:
         for name in ARRAYS:

@@ -35,14 +35,14 @@ class ValueBias:
         self.weight *= self.gamma
         ended = terminal | done
         self.begins, self.some_begin = ended, np.count_nonzero(ended) > 0  # any() takes 5 times as long
-        if self.some_begin:
-            counted = terminal | (done & (self.weight < self.NEGLIGIBLE))
-            self.keep(np.flatnonzero(counted), (self.predicted - self.returns)[counted].tolist())
-            self.returns[ended], self.weight[ended] = 0.0, 1.0
+        for env in np.flatnonzero(ended).tolist() if self.some_begin else ():
+            if terminal[env] or self.weight[env] < self.NEGLIGIBLE:
+                self.keep(env, float(self.predicted[env] - self.returns[env]))
+            self.returns[env], self.weight[env] = 0.0, 1.0
 
-    def keep(self, envs: np.ndarray, biases: list[float]) -> None:
-        """Keep those of episodes that ended in the environments `envs`."""
-        self.biases += biases
+    def keep(self, env: int, bias: float) -> None:
+        """Keep that of an episode that ended in the environment `env`."""
+        self.biases.append(bias)
 
     def discard(self, env: int) -> None:
         """Forget the running episode of one environment."""

@@ -32,19 +32,15 @@ def gather_simple(replay: "UniformReplay", step: Tensor) -> Batch:
     store, size = replay.observations, replay.num_rows * replay.num_envs
     steps = step.numpy()
     at, after = steps % size, (steps + replay.num_envs) % size
-    action, frames = flat(replay.action), flat(store.frames)
+    action, reward, terminal, episode_end = (column.reshape(-1) for column in replay.write.columns)
+    frames, _, final_slot = store.write_row.columns
+    frames = frames.reshape(size, *store.obs_shape)
     obs, next_obs, next_action = frames.take(at, 0), frames.take(after, 0), action.take(after)
-    ended = flat(replay.episode_end).take(at).nonzero()[0]
+    ended = episode_end.take(at).nonzero()[0]
     if len(ended):
-        slots = flat(store.final_slot).take(at.take(ended))
+        slots = final_slot.reshape(-1).take(at.take(ended))
         next_obs[ended] = store.finals.numpy().take(slots % len(store.finals), 0)
         next_action[ended] = -1
-    discount = np.full(len(at), replay.gamma, np.float32)
-    discount[flat(replay.terminal).take(at)] = 0.0
-    fields = obs, action.take(at), flat(replay.reward).take(at), discount, next_obs, np.ones_like(discount), next_action
+    discount = np.float32(replay.gamma) * ~terminal.take(at)
+    fields = obs, action.take(at), reward.take(at), discount, next_obs, np.ones(len(at), np.float32), next_action
     return Batch(*map(torch.from_numpy, fields))
-
-
-def flat(column: Tensor) -> np.ndarray:
-    """A column [T, N, ...] as [T * N, ...], without a copy where it lies in one piece."""
-    return column.numpy().reshape(-1, *column.shape[2:])

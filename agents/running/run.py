@@ -71,13 +71,13 @@ class Run:
         with self.stopwatch("env"):
             step = self.venv.recv()
             done = step.done
-            self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, done)]
             next_mask = self.venv.action_mask
+            obs = self.venv.reset_done(done) if np.count_nonzero(done) else step.next_obs
+        self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, done)]
         self.agent.observe(
             Transition(self.obs, action, step.reward, step.terminal, done, step.next_obs, next_mask, mask)
         )
-        with self.stopwatch("env"):
-            self.obs = self.venv.reset_done(done) if np.count_nonzero(done) else step.next_obs
+        self.obs = obs
         self.step += self.config.env.num_envs
 
     def scalars(self, steps_per_second: float) -> dict[str, float]:
