@@ -374,7 +374,7 @@ def test_where_the_z_loss_is_stationary_its_link_gives_the_target():
     np.testing.assert_allclose(probs, q / q.sum(), atol=1e-6)  # 1e-6 of the variance
 
 
-# -- balanced, random, batch-coupled ------------------------------------------------------------------------------------
+# -- balanced, random, batch-coupled ---
 
 
 def test_balanced_weights_are_those_of_the_others():
