@@ -171,3 +171,13 @@ def test_the_others_go_with_every_output_layer(output):
     for case in CASES:
         if CASES[case]["loss"] not in OWN_LAYER:
             assert make_learner(case, output=output).update(make_batch(0)).losses.isfinite().all()
+
+
+@every_case
+def test_an_ensemble_of_them(case):
+    """Random numbers for every member's copy of the batch, and layers of its own."""
+    learner = make_learner(case, members=2)
+    before = [p.clone() for p in learner.online.parameters()]
+    for k in range(2):
+        assert learner.update(make_batch(k)).losses.isfinite().all()
+    assert not any(torch.equal(p, old) for p, old in zip(learner.online.parameters(), before, strict=True))
