@@ -84,10 +84,10 @@ def evaluate(
     values = torch.stack([p.values for p in processes for _ in rates])
     errors = []
     for k in range(1, updates + 1):
-        each = [p.sample(g) for p, g in zip(processes, generators, strict=True)]
-        fields = zip(*each, strict=True)
-        stacked = (None if f[0] is None else torch.stack(f).repeat_interleave(copies, 0) for f in fields)
-        whole.update(Batch(*stacked))
+        each = [p.sample(g)._asdict() for p, g in zip(processes, generators, strict=True)]
+        given = [name for name, value in each[0].items() if value is not None]
+        stacked = {name: torch.stack([of[name] for of in each]).repeat_interleave(copies, 0) for name in given}
+        whole.update(Batch(**stacked))
         if k % SYNC_EVERY == 0 and k > 0.75 * updates:
             errors.append(whole.q_values("online", obs, [{} for _ in obs]).squeeze(-1) - values)
     error = torch.stack(errors).double()  # [evaluations, N, Z]
