@@ -22,9 +22,9 @@ from agents.networks.torsos import MLP
 from agents.seeding import seeded
 from value_heads import make_head
 
-STATES, FEATURES, HIDDEN = 40, 16, 128
+STATES, FEATURES, HIDDEN = 40, 16, 64
 GAMMA, SUPPORT = 0.9, (-12.0, 12.0)
-BATCH, SYNC_EVERY = 32, 50
+BATCH, SYNC_EVERY = 32, 25
 
 
 class Process(NamedTuple):
