@@ -1,14 +1,21 @@
 """Is a cell of the MinAtar study trained once, refused where it is of other runs, and reported as it is?"""
 
+import signal
+
 import numpy as np
 import pytest
 
+from agents.experiments.cohort import Cohort
 from agents.experiments.minatar_study import design, page, results, training
+from agents.experiments.minatar_study.__main__ import main
 from agents.experiments.minatar_study.cells import Result, cell_path, chosen_rate, load, save
 from agents.experiments.minatar_study.design import GAMES, REPORTED, SWEEP, WIDTHS, Group, all_groups
+from agents.running.setup import LOG
+from agents.running.signals import EXIT_REQUEUE
 from agents.tables import ConfigError
 
 GROUP = Group(REPORTED, "asterix", "wide", "hl_gauss")
+SMALL = GROUP._replace(width="small")
 
 
 def made(group, out, auc=lambda seed: float(seed)):
@@ -165,17 +172,18 @@ def test_a_page_of_what_is_there(tmp_path):
 @pytest.fixture
 def short(monkeypatch):
     """Runs of a second."""
-    few = {"steps": 800, "log.every_steps": 200, "env.num_envs": 4, "agent.learn_after_steps": 300}
+    few = {"steps": 800, "log.every_steps": 200, "env.num_envs": 4, "agent.learn_after_steps": 200}
     few |= {"evaluation.final_episodes": 2, "evaluation.num_episodes": 1, "evaluation.max_steps": 50}
     monkeypatch.setattr(design, "SETTINGS", design.SETTINGS | few)
     monkeypatch.setattr(design, "SEEDS", range(1, 3))
+    monkeypatch.setattr(design, "FACTORS", (1, 2))
 
 
 @pytest.mark.usefixtures("short")
 def test_a_group_is_trained_and_its_cell_says_what_came_out(tmp_path):
-    for group in (GROUP.sweep, GROUP):
+    for group in (SMALL.sweep, SMALL):
         assert training.train_group(group, tmp_path, tmp_path) == 0
-    found = load(GROUP, tmp_path)
+    found = load(SMALL, tmp_path)
     assert found is not None
     assert [(result.seed, len(result.curve)) for result in found] == [(1, 4), (2, 4)]
     assert found[0].curve != found[1].curve
@@ -183,9 +191,49 @@ def test_a_group_is_trained_and_its_cell_says_what_came_out(tmp_path):
         low, *middle, high = result.curve
         assert result.auc == pytest.approx((low / 2 + sum(middle) + high / 2) / 3, rel=1e-3)
         assert result.clipped == 0.0
-        assert result.lr == chosen_rate(GROUP, tmp_path)
-    folders = sorted(path.name for path in training.group_dir(GROUP, tmp_path).iterdir())
+        assert result.lr == chosen_rate(SMALL, tmp_path)
+    folders = sorted(path.name for path in training.group_dir(SMALL, tmp_path).iterdir())
     assert folders == [f"lr{found[0].lr:g}-s{seed}" for seed in (1, 2)]
+
+
+@pytest.mark.usefixtures("short")
+def test_a_group_that_was_stopped_goes_on(tmp_path, monkeypatch):
+    straight, pieces = tmp_path / "straight", tmp_path / "pieces"
+    assert training.train_group(SMALL.sweep, straight, straight) == 0
+    advance = Cohort.advance
+
+    def stopped(self):
+        advance(self)
+        if self.step >= 500:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cohort, "advance", stopped)
+        assert training.train_group(SMALL.sweep, pieces, pieces) == 85
+    assert load(SMALL.sweep, pieces) is None
+    assert training.train_group(SMALL.sweep, pieces, pieces) == 0
+    found, wanted = load(SMALL.sweep, pieces), load(SMALL.sweep, straight)
+    assert found is not None
+    assert wanted is not None
+    assert [r._replace(cpu_seconds=0) for r in found] == [r._replace(cpu_seconds=0) for r in wanted]
+
+
+def test_processes(tmp_path):
+    """One that fails says so in the log; none is begun for a cell that is there, or after a request to stop."""
+    made(GROUP, tmp_path)
+    assert training.in_process(GROUP, tmp_path, tmp_path, lambda: False) == 0
+    assert training.in_process(GROUP, tmp_path, tmp_path, lambda: True) == EXIT_REQUEUE
+    assert (training.group_dir(GROUP, tmp_path) / LOG).read_text() == ""
+    other = Group(REPORTED, "breakout", "wide", "mse")
+    assert training.in_process(other, tmp_path, tmp_path, lambda: False) == 1
+    assert "which finds the rate" in (training.group_dir(other, tmp_path) / LOG).read_text()
+
+
+def test_the_command(tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean minatar-sweep-asterix-wide-mse"):
+        main(only="minatar-sweep-asterix-wide-msee")
+    main(jobs=1, root=tmp_path, out=tmp_path / "out", cpu_hours=0.0)
+    assert "--jobs 1" in (tmp_path / "out" / "minatar.md").read_text()
 
 
 def test_what_is_missing_is_trained_in_order_within_the_budget(tmp_path, monkeypatch):
