@@ -150,7 +150,7 @@ def test_interaction_beside_a_naive_sum(tmp_path):
     assert found is not None
     assert {width: float(gain.value) for width, gain in found.gains.items()} == pytest.approx(gains)
     assert float(found.difference.value) == pytest.approx(gains["wide"] - gains["small"])
-    assert results.includes(found.difference, gains["wide"] - gains["small"])
+    assert results.includes(found.difference, float(gains["wide"] - gains["small"]))
 
 
 def test_a_page_of_what_is_there(tmp_path):
