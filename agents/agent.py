@@ -83,8 +83,8 @@ class Agent(ABC):
         self.value_bias = ValueBias(self.num_envs, gamma)
         self.draw_noise = self.online.head.noise
         self.values_of = self.predict if self.remembers else recorded(self.predict, self.device)
-        self.predicted = np.zeros(self.num_envs)  # value of the greedy action where `act` was last called
-        self.by_member = np.zeros((self.members, self.num_envs))  # the same, of what each member says
+        self.by_member = np.zeros((self.members, self.num_envs, spec.num_actions))  # Q where `act` was last called
+        self.q_values = self.by_member[0]  # what was acted by, [N, A]
         self.step = 0  # environment steps observed
         self.last_update: Update | None = None
         self.shown: dict[str, Any] = {}  # of the last update before a checkpoint, until there is another one
@@ -156,10 +156,8 @@ class Agent(ABC):
             by_member = self.values_of(torch.from_numpy(obs).to(self.device), noise).cpu().numpy()
             if mask is not None:
                 by_member = np.where(mask, by_member, -np.inf)
-            q_values = self.exploration.values_of(by_member)
-            self.by_member = by_member.max(-1)
-            self.predicted = self.by_member[0] if self.members == 1 else q_values.max(-1)
-            return self.exploration.choose(q_values, self.step, mask)
+            self.by_member, self.q_values = by_member, self.exploration.values_of(by_member)
+            return self.exploration.choose(self.q_values, self.step, mask)
 
     @torch.inference_mode()
     def predict(self, obs: Tensor, draws: Draws) -> Tensor:
@@ -174,7 +172,7 @@ class Agent(ABC):
             if self.online.normalizer is not None:
                 self.online.normalizer.update(torch.from_numpy(t.obs).to(self.device))
         self.exploration.forget(t.done)
-        self.value_bias.update(self.predicted, reward * self.reward_factor(), t.terminal, t.done)
+        self.value_bias.update(self.q_values, reward * self.reward_factor(), t.terminal, t.done)
         self.step += self.num_envs
 
     def learning_reward(self, reward: np.ndarray, done: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from agents.replay.uniform import UniformReplay
 from agents.resets import Resets
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
+from agents.whole_updates import whole_updates
 
 if TYPE_CHECKING:
     from agents.config import RunConfig
@@ -67,6 +68,7 @@ class DQN(Agent):
         self.replay = self.make_replay()
         self.annealing = config.annealing and Annealing(agent.n_step, agent.gamma, **config.annealing.model_dump())
         self.resets = config.resets and Resets(config, spec, self.learner, **config.resets.model_dump())
+        self.whole_updates = whole_updates(self)
 
     @property
     def actor(self) -> QNetwork:
@@ -91,6 +93,8 @@ class DQN(Agent):
 
     def learn(self) -> None:
         """Make the updates that the steps so far have earned."""
+        if self.whole_updates is not None:
+            return self.whole_updates(self.updates_due())
         for _ in range(self.updates_due()):
             self.update()
 

@@ -17,12 +17,14 @@ def listing(what: str) -> list[str]:
         return [f"{n:14s} {head_line(n)}" for n in names(HEADS, "classyq.heads")]
     if what == "presets":
         return preset_table()
+    if what == "losses":
+        return loss_table()
     if what == "studies":
         return study_lines()
     if what == "envs":
         return envs.list_envs()
     kinds = {kind.group.removeprefix("classyq."): kind.registry for kind in KINDS.values()}
-    registry = (kinds | {"encodings": ENCODINGS, "losses": LOSSES})[what]
+    registry = (kinds | {"encodings": ENCODINGS})[what]
     return [f"{n:18s} {first_line(registry.get(n))}" for n in names(registry, f"classyq.{what}")]
 
 
@@ -53,6 +55,24 @@ def preset_table() -> list[str]:
     """A line for each preset under the names of the columns."""
     rows = [("preset", "what it is, and its source", "head", "environment", "weights", "replay")]
     rows += [preset_row(name) for name in preset_names()]
+    return aligned(rows)
+
+
+def loss_table() -> list[str]:
+    """A line for each classification loss: where it is from, whether it learns the mean, and its cost in m bins."""
+    rows = [("loss", "source", "calibrated", "cost in m bins")]
+    for name in names(LOSSES, "classyq.losses"):
+        loss = LOSSES.get(name)
+        if loss is None:
+            rows.append((name, "(plug-in)", "", ""))
+        else:
+            calibrated = "yes" if loss.learns == "mean" else f"no: {loss.learns}, with allow_biased"
+            rows.append((name, loss.paper, calibrated, loss.cost))
+    return aligned(rows)
+
+
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Cells in columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:{width}s}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -66,7 +66,7 @@ class PQN(Agent):
             "reward": torch.from_numpy(reward).float(),
             "discount": torch.from_numpy(self.settings.gamma * ~t.terminal).float(),
             "episode_end": torch.from_numpy(t.done),
-            "value": torch.from_numpy(self.by_member).float().flatten(),
+            "value": torch.from_numpy(self.by_member.max(-1)).float().flatten(),
             "final_value": self.final_values(t).flatten(),
         }
         if (probability := self.settings.bootstrap_probability) < 1:
@@ -94,7 +94,7 @@ class PQN(Agent):
         if len(self.rollout) < self.settings.rollout_steps:
             return
         with self.stopwatch("sample"):
-            batch = self.make_batch(torch.from_numpy(self.by_member).float().flatten().to(self.device))
+            batch = self.make_batch(torch.from_numpy(self.by_member.max(-1)).float().flatten().to(self.device))
             self.rollout = []
         if self.settings.lr_decay:
             self.learner.set_lr(self.settings.lr * max(0.0, 1 - self.step / self.config.steps))

@@ -18,6 +18,7 @@ from envs.deep_sea import DeepSea
 from envs.doors import Doors
 from envs.episodes import Episode, EpisodeStatistics
 from envs.gymnasium_vector import GymnasiumVector
+from envs.joined import JoinedVector
 from envs.names import did_you_mean
 from envs.toy import Catch, Chain, Identity, Recall
 from envs.vector import Step, VectorEnv, episode_seed
@@ -27,6 +28,7 @@ __all__ = [
     "Episode",
     "EpisodeStatistics",
     "GymnasiumVector",
+    "JoinedVector",
     "Step",
     "UnknownEnvironment",
     "VectorEnv",

@@ -166,6 +166,18 @@ class Output(nn.Module, ABC):
         """
         return features
 
+    def replace_last(self, layer: Callable[[int, int, int], nn.Linear]) -> None:
+        """Put `layer`(in, A, D), [..., in] -> [..., A * D], in the place of the last linear map.
+
+        Raises:
+            ValueError: where the output is no such map of features alone: a sum of cosines or of hyperbolic distances
+                is none, and noise in their weights has no such mean.
+        """
+        raise ValueError(
+            f"{type(self).__name__} cannot have its last layer replaced, which this loss needs: streams that are added "
+            "up and weights with noise mean something for linear maps only. Take the output layer 'linear'"
+        )
+
 
 OutputLayer = Callable[[int, int, int], Output]
 """What builds them: (in_features, num_actions, num_outputs) -> Output."""
@@ -214,6 +226,9 @@ class LinearOutput(Output):
         self.hidden = nn.Linear(in_features, hidden) if hidden else None
         self.norm = hidden_norm(hidden) if layer_norm else None
         self.last = nn.Linear(hidden or in_features, num_actions * num_outputs)
+
+    def replace_last(self, layer: Callable[[int, int, int], nn.Linear]) -> None:
+        self.last = layer(self.last.in_features, *self.shape)
 
     def forward(self, features: Tensor, draws: Draws | None = None) -> Tensor:
         if self.hidden is not None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from value_heads.base import ActionValues, Atoms, Draws, LinearOutput, OutputLayer, Support, ValueHead
+from value_heads.base import ActionValues, Atoms, Draws, LinearOutput, OutputLayer, Support, ValueHead, in_part, of_part
 from value_heads.encodings import ENCODINGS, Encoding
 from value_heads.losses import LOSSES, ClassificationLoss
 from value_heads.registry import options_of, resolve
@@ -46,7 +46,7 @@ class CategoricalValues(ActionValues):
 
     def loss(self, target: Atoms) -> Tensor:
         self._check_target(target)
-        return self.criterion(self.outputs, self.encoding(target), draws=self.draws)
+        return self.criterion(self.outputs, self.encoding(target), draws=of_part("loss", self.draws))
 
     def target_distribution(self, target: Atoms) -> Atoms:
         probs = unsigned(self.encoding(target))
@@ -141,8 +141,9 @@ class CategoricalHead(ValueHead):
         num_bins: m.
         loss: name in LOSSES; its options are options of the head.
         bootstrap: what targets are made of, the `mean` of the next prediction or its whole `distribution`.
-        allow_biased: let an encoding bootstrap its distribution although each backup then adds to its spread
-            (HL-Gauss: sigma^2, which the ends of the support turn into a bias of the mean).
+        allow_biased: take a loss that learns something else than the mean, and let an encoding bootstrap its
+            distribution although each backup then adds to its spread (HL-Gauss: sigma^2, which the ends of the
+            support turn into a bias of the mean).
 
     It starts at Q = 0 rather than at the middle of its support, see `spread_around`.
     """
@@ -182,10 +183,25 @@ class CategoricalHead(ValueHead):
                 "decode 'mean_of_inverse'"
             )
         self.criterion: ClassificationLoss = loss_class(**{k: v for k, v in options.items() if k in of_loss})
+        if self.criterion.learns != "mean" and not allow_biased:
+            raise ValueError(
+                f"loss {loss!r} learns the {self.criterion.learns} of a random return, and not its mean, of which "
+                "targets are made: what it is off grows by 1 / (1 - gamma). Set allow_biased = true to have it anyway"
+            )
         self.bootstrap: Bootstrap = bootstrap
-        self.output = output_layer(in_features, num_actions, self.criterion.num_logits(num_bins))
+        self.num_logits = self.criterion.num_logits(num_bins)
+        self.output = output_layer(in_features, num_actions, self.num_logits)
+        if self.criterion.last_layer is not None:
+            self.output.replace_last(self.criterion.last_layer)
         zero = float(self.encoding.to_grid(torch.zeros(())))
         self.output.init_bias(self.criterion.logits(spread_around(zero, self.encoding.grid)).float())
+
+    def draw(self, batch_size: int, generator: torch.Generator, *, bootstrap: bool) -> Draws:
+        """Those of the output layer, and of the loss where it is a prediction that is to be trained."""
+        if bootstrap:
+            return self.noise(generator)
+        of_loss = self.criterion.draw(batch_size, self.num_logits, generator)
+        return {**self.noise(generator), **in_part("loss", of_loss)}
 
     def forward(self, features: Tensor, draws: Draws | None = None) -> CategoricalValues:
         logits = self.output(features, draws).float()

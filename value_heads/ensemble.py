@@ -5,6 +5,7 @@ that a head sees M*B states, and each layer the B of its own member.
 Dimensions: M members, B batch, A actions, K atoms, F features, D raw outputs per action.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -88,6 +89,10 @@ class EnsembleOutput(Output):
     def forward(self, features: Tensor, draws: Draws | None = None) -> Tensor:
         parts = enumerate(features.unflatten(0, (len(self.members), -1)))
         return torch.cat([self.members[m](part, of_part(str(m), draws)) for m, part in parts])
+
+    def replace_last(self, layer: Callable[[int, int, int], nn.Linear]) -> None:
+        for member in self.members:
+            member.replace_last(layer)  # pyright: ignore[reportCallIssue]
 
     def init_bias(self, outputs: Tensor) -> None:
         for member in self.members:

@@ -21,7 +21,7 @@ from agents.replay.stacked import StackedReplay
 from agents.running.run import Run, differences
 from agents.running.stopwatch import Stopwatch
 from agents.tables import ConfigError
-from envs import EpisodeStatistics, GymnasiumVector, Step
+from envs import EpisodeStatistics, GymnasiumVector, JoinedVector, Step
 
 OWN = ("seed", "agent.lr", "agent.adam_eps", "agent.weight_decay", "agent.max_grad_norm", "exploration.")
 """Settings in which the runs of a cohort may differ; one that ends in a dot stands for all that begin with it."""
@@ -63,10 +63,9 @@ class Cohort:
         self.agents: list[DQN] = [run.agent for run in runs]  # pyright: ignore[reportAttributeAccessIssue]
         self.first, self.device = self.agents[0], self.agents[0].device
         self.heads = [agent.actor.head for agent in self.agents]
-        vectors = [run.venv for run in runs if isinstance(run.venv, GymnasiumVector)]
-        if len(vectors) < len(runs):
-            raise ConfigError(f"env.id: {self.config.env.id} has a vector form of its own, which cannot be joined")
-        self.venv = GymnasiumVector.joined(vectors)
+        vectors = [run.venv for run in runs]
+        in_loops = [vector for vector in vectors if isinstance(vector, GymnasiumVector)]
+        self.venv = GymnasiumVector.joined(in_loops) if in_loops == vectors else JoinedVector(vectors)
         try:
             self.learner = StackedLearner([agent.learner for agent in self.agents])
             self.replay = StackedReplay([agent.replay for agent in self.agents])
@@ -102,7 +101,7 @@ class Cohort:
                 run.episodes.append((episode.episodic_return, episode.length))
         self.observe(action, step, mask)
         with self.stopwatch("env"):
-            self.obs = self.venv.reset_done(step.done)
+            self.obs = self.venv.reset_done(step.done) if np.count_nonzero(step.done) else step.next_obs
         for run in self.runs:
             run.step += self.num_envs
 
@@ -114,7 +113,7 @@ class Cohort:
             q_values = q_values.flatten(0, 1).cpu().numpy()
             if mask is not None:
                 q_values = np.where(mask, q_values, -np.inf)
-            self.predicted = q_values.max(-1)
+            self.q_values = q_values
             chosen = []
             for i, agent in enumerate(self.agents):
                 own = self.own(i)
@@ -151,7 +150,7 @@ class Cohort:
             self.replay.add(self.obs, action, reward, step.terminal, done, step.next_obs, next_mask, mask)
             self.learner.normalize(self.stacked(self.obs))
         factors = np.repeat(np.array([a.reward_factor() for a in self.agents], reward.dtype), self.num_envs)
-        self.value_bias.update(self.predicted, reward * factors, step.terminal, done)
+        self.value_bias.update(self.q_values, reward * factors, step.terminal, done)
 
     def take(self) -> None:
         """Go on from what the runs know."""

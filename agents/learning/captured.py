@@ -42,7 +42,7 @@ class Captured(Recorded):
     def record(self, args: Any, tensors: list[Tensor]) -> Callable[..., Any]:
         """The function that takes the tensors of arguments to results; `tensors` are where the graph reads them."""
         try:
-            launch, results = capture(lambda: self.function(*rebuild(args, iter(tensors))), self.device)
+            launch = capture(lambda: self.function(*rebuild(args, iter(tensors))), self.device)
         except Exception as error:  # whatever a part from outside does that cannot be captured
             warnings.warn(f"not captured in a CUDA graph, which would be faster: {error}", stacklevel=4)
             return torch.inference_mode(mode=False)(lambda *given: self.function(*rebuild(args, iter(given))))
@@ -52,14 +52,13 @@ class Captured(Recorded):
         def replay(*given: Tensor) -> Any:
             for to, source in zip(tensors, given, strict=True):
                 to.copy_(source)
-            launch()
-            return results
+            return launch()
 
         return replay
 
 
-def capture(compute: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
-    """A launch of all that `compute` does on `device`, and its results, which every launch writes anew."""
+def capture(compute: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
+    """As `graph_of`, for what has no effect but its results, after it was computed a few times."""
     with torch.cuda.device(device):
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -67,7 +66,27 @@ def capture(compute: Callable[[], Any], device: torch.device) -> tuple[Callable[
             for _ in range(WARM_UP):
                 compute()
         torch.cuda.current_stream().wait_stream(stream)
+    return graph_of(compute, device)
+
+
+def graph_of(compute: Callable[[], Any], device: torch.device, *generators: torch.Generator) -> Callable[[], Any]:
+    """A launch of all that `compute` does on a GPU, which gives its results, in the same places every time.
+
+    Nothing is done while it is captured. What it draws must come from `generators`: a launch draws what computing
+    would have drawn, and leaves them in the same state. Without a GPU it is `compute`.
+    """
+    if device.type != "cuda":
+        return compute
+    current = torch.cuda.current_stream(device)
+    with torch.cuda.device(device), torch.cuda.stream(current):  # which is current again even where capturing fails
         graph = torch.cuda.CUDAGraph()
+        for generator in generators:
+            graph.register_generator_state(generator)
         with torch.cuda.graph(graph):
             results = compute()
-    return graph.replay, results
+
+    def launch() -> Any:
+        graph.replay()
+        return results
+
+    return launch

@@ -1,7 +1,7 @@
 """The learner: batches in, better weights out. The eager path here is the definition of an update."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -147,18 +147,27 @@ class Learner:
 
     def update(self, batch: Batch | SequenceBatch) -> Update:
         """One optimiser step, without a host synchronisation."""
+        self.last = gradient = self.step(batch, self.gradient_of)
+        self.count()
+        return gradient.update
+
+    def step(self, batch: Batch | SequenceBatch, gradient_of: Callable[..., Gradient]) -> Gradient:
+        """Change the weights once, by tensors alone: a CUDA graph may do it again."""
         size = batch.size
         if self.augmentation is not None:
             batch = self.augmentation(batch, self.generator)
         self.online.torso.before_update()
         draws = self.online.head.draw(size, self.generator, bootstrap=False) or None
         target_draws = self.target_draws(size)
-        self.last = gradient = self.clip(self.gradient_of(batch, draws, target_draws))
+        gradient = self.clip(gradient_of(batch, draws, target_draws))
         self.optimizer.step(gradient.gradients)
+        return gradient
+
+    def count(self) -> None:
+        """Another update was made: it may be time for the target network to follow."""
         self.num_updates += 1
         if self.target_every_updates is not None and self.num_updates % self.target_every_updates == 0:
             self.sync_target()
-        return gradient.update
 
     def differentiate(self, batch: Batch | SequenceBatch, draws: Draws | None, target_draws: Draws | None) -> Gradient:
         """The gradient of the loss of a batch in the weights."""

@@ -25,6 +25,7 @@ QUICK = {
     aten.add.Tensor: torch.add,
     aten.addmm.default: torch.addmm,
     aten.argmax.default: torch.argmax,
+    aten.as_strided.default: torch.as_strided,
     aten.bmm.default: torch.bmm,
     aten.clamp_min.default: torch.clamp_min,
     aten.div.Scalar: torch.div,
@@ -47,6 +48,9 @@ QUICK = {
     aten.view.default: Tensor.view,
     aten.where.self: torch.where,
 }
+# Operations whose result depends on nothing but the shape of their argument.
+OF_SHAPE = (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default)
+OF_SHAPE += (aten.new_ones.default, aten.new_zeros.default, aten.new_full.default)
 SAME = (aten.detach.default, aten.alias.default)  # operations that give their argument, where no gradient is followed
 
 
@@ -114,7 +118,7 @@ def record(function: Callable[..., Any], args: Any, tensors: list[Tensor]) -> Ca
         return outputs
 
     module = make_fx(flat)(*tensors)
-    return write(module.graph, simplify(module), results[-1])
+    return write(module.graph, simplify(module, tensors), results[-1])
 
 
 def collect(value: Any, tensors: list[Tensor], kind: list[Any]) -> None:
@@ -152,14 +156,31 @@ def rebuild(value: Any, tensors: Iterator[Tensor]) -> Any:
     return value
 
 
-def simplify(module: fx.GraphModule) -> dict[fx.Node, Tensor]:
+class Values(fx.Interpreter):
+    """What each node of a graph gave when it was run."""
+
+    def __init__(self, module: fx.GraphModule):
+        super().__init__(module, garbage_collect_values=False)
+        self.seen: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.seen[n] = super().run_node(n)
+        return self.seen[n]
+
+
+def simplify(module: fx.GraphModule, tensors: list[Tensor]) -> dict[fx.Node, Tensor]:
     """Leave out of a graph what changes nothing, and give the tensors that it finds instead of computing.
 
-    Views of weights are made here once. Where an operation changes a tensor in place or draws random numbers, all stay.
+    Views of weights, and what depends on shapes alone, are made here once; a view of a view is made in one step. Where
+    an operation changes a tensor in place or draws random numbers, all stay. `tensors` are what it was recorded with.
     """
     graph, constants = module.graph, {}
     whole = any(isinstance(node.target, torch._ops.OpOverload) and not is_pure(node.target) for node in graph.nodes)
     seen: dict[str, fx.Node] = {}
+    fixed: set[fx.Node] = set()  # constants that never change, as weights do
+    values = Values(module)
+    if not whole:
+        values.run(*tensors)
     for node in list(graph.nodes):
         if node.op == "get_attr":
             constants[node] = operator.attrgetter(str(node.target))(module).detach()
@@ -173,7 +194,13 @@ def simplify(module: fx.GraphModule) -> dict[fx.Node, Tensor]:
             twin = first.args[0]
         elif first in constants and is_view(node.target):
             constants[node] = node.target(constants[first], *node.args[1:], **node.kwargs)
-        elif not whole:
+            fixed.update([node] if first in fixed else [])
+        elif not whole and isinstance(node.target, torch._ops.OpOverload):
+            if node.target in OF_SHAPE or fixed.issuperset(node.all_input_nodes):
+                fixed.add(node)
+                constants[node] = values.seen[node]
+                continue
+            in_one_step(node, values.seen)
             twin = seen.setdefault(repr((node.target, node.args, node.kwargs)), node)
         if isinstance(twin, fx.Node) and twin is not node:
             node.replace_all_uses_with(twin)
@@ -181,6 +208,18 @@ def simplify(module: fx.GraphModule) -> dict[fx.Node, Tensor]:
     if not whole:
         graph.eliminate_dead_code()
     return constants
+
+
+def in_one_step(node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
+    """Make a node that is a view of views one of what they are views of, where that begins at the same number."""
+    base = node
+    while is_view(base.target) and isinstance(base.args[0], fx.Node):
+        base = base.args[0]
+    view, whole = values[node], values[base]
+    if base in (node, node.args[0]) or view.storage_offset() != whole.storage_offset():
+        return
+    node.target, node.kwargs = aten.as_strided.default, {}
+    node.args = (base, list(view.shape), list(view.stride()))
 
 
 def is_pure(target: torch._ops.OpOverload) -> bool:
@@ -192,8 +231,9 @@ def is_view(target: Any) -> bool:
     """Whether an operation gives another view of its first argument, and does nothing else."""
     if not isinstance(target, torch._ops.OpOverload):
         return False
-    alias = target._schema.arguments[0].alias_info
-    return alias is not None and not alias.is_write and len(target._schema.returns) == 1
+    schema = target._schema
+    alias = schema.arguments[0].alias_info if schema.arguments else None
+    return alias is not None and not alias.is_write and [str(given.type) for given in schema.returns] == ["Tensor"]
 
 
 def write(graph: fx.Graph, constants: Mapping[fx.Node, Tensor], result: Any) -> Callable[..., Any]:

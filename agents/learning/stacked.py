@@ -151,12 +151,8 @@ class StackedLearner:
         if self.clips:
             factor = (self.max_norm / (self.norms + 1e-6)).clamp(max=1.0)  # as nn.utils.clip_grad_norm_
             gradients = [g * factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
-        # The momentum of a unit that is dead halves every 7 updates, down to numbers below 1e-38, with which a CPU
-        # takes many times as long: they are 0 here.
-        torch.set_flush_denormal(True)
         for rows, optimizer in self.optimizers:
             optimizer.step([transposed(gradient[rows]).contiguous() for gradient in gradients])
-        torch.set_flush_denormal(False)
 
     @torch.no_grad()
     def sync_target(self) -> None:

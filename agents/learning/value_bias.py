@@ -24,13 +24,13 @@ class ValueBias:
         self.begins, self.some_begin = np.ones(num_envs, bool), True
         self.biases: list[float] = []
 
-    def update(self, predicted: np.ndarray, reward: np.ndarray, terminal: np.ndarray, done: np.ndarray) -> None:
-        """One step of each environment: predicted values before it, and the reward it gave; all [N].
+    def update(self, q_values: np.ndarray, reward: np.ndarray, terminal: np.ndarray, done: np.ndarray) -> None:
+        """One step of each environment: action values [N, A] before it, and the reward [N] that it gave.
 
         Where a value ends within an episode (a lost life), the next one begins.
         """
         if self.some_begin:
-            self.predicted = np.where(self.begins, predicted, self.predicted)
+            self.predicted = np.where(self.begins, q_values.max(-1), self.predicted)
         self.returns += self.weight * reward
         self.weight *= self.gamma
         ended = terminal | done

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agents.replay.mapped import mapped_zeros
 from agents.replay.memory import check_fits
-from agents.replay.rows import take, write_row
+from agents.replay.rows import RowWriter, sent, take
 
 Shape = Sequence[int]
 NO_SLOT = np.array(-1)
@@ -53,11 +53,14 @@ class ObservationStore:
     ):
         self.num_rows, self.num_envs, self.obs_shape, self.dtype = rows, num_envs, tuple(obs_shape), dtype
         self.device, self.map_dir = device, map_dir
+        self.may_look = (
+            device.type == "cpu"
+        )  # whether what is in a tensor may decide what is done: elsewhere that waits
         self.stack = obs_shape[0] if share_frames else 1
         self.pad_zeros = False
-        self.frames = self.new_frames()
         self.age = torch.zeros(rows, num_envs, dtype=torch.int32, device=device)
         self.final_slot = torch.full((rows, num_envs), -1, dtype=torch.int64, device=device)
+        self.keep_in(self.new_frames())
         self.finals = torch.zeros(64, *self.frame_shape, dtype=dtype, device=device)
         self.num_finals = 0
         self.oldest_final = 0
@@ -76,6 +79,11 @@ class ObservationStore:
         if self.map_dir is not None:
             return mapped_zeros(shape, self.dtype, self.map_dir)
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def keep_in(self, frames: Tensor) -> None:
+        """Take memory for what is stored of every row into use."""
+        self.frames = frames
+        self.write_row = RowWriter(frames, self.age, self.final_slot)
 
     def newest(self, obs: np.ndarray) -> np.ndarray:
         """What is stored of observations [N, *shape]."""
@@ -97,9 +105,7 @@ class ObservationStore:
         """Put observations [N, *shape] into a row, with the final ones where an episode is `done`."""
         at = row % self.num_rows
         self.num_written = row + 1
-        write_row(self.frames, at, self.newest(obs))
-        write_row(self.age, at, age)
-        write_row(self.final_slot, at, NO_SLOT)
+        self.write_row(at, self.newest(obs), age, NO_SLOT)
         if np.count_nonzero(done):
             self.write_finals(at, done, self.newest(next_obs))
 
@@ -107,8 +113,8 @@ class ObservationStore:
         ended = np.flatnonzero(done)
         self.make_room(len(ended))
         slots = torch.arange(self.num_finals, self.num_finals + len(ended), device=self.device)
-        self.final_slot[at, ended] = slots
-        self.finals[slots % len(self.finals)] = torch.from_numpy(newest[ended]).to(self.device)
+        self.final_slot[at].index_copy_(0, sent(torch.from_numpy(ended), self.device), slots)
+        self.finals.index_copy_(0, slots % len(self.finals), sent(torch.from_numpy(newest[ended]), self.device))
         self.num_finals += len(ended)
 
     def make_room(self, count: int) -> None:
@@ -125,17 +131,18 @@ class ObservationStore:
             self.finals = torch.zeros(2 * needed, *self.frame_shape, dtype=self.dtype, device=self.device)
             self.finals[slots % len(self.finals)] = kept
 
-    def read(self, step: Tensor) -> Tensor:
-        """Observations at steps [B] by their absolute numbers: [B, *shape]."""
+    def read(self, step: Tensor, at: Tensor | None = None) -> Tensor:
+        """Observations at steps [B] by their absolute numbers, which lie `at` these places: [B, *shape]."""
+        at = self.place(step) if at is None else at
         if self.stack == 1:
-            return take(self.frames, self.place(step))
+            return take(self.frames, at)
         back = torch.arange(self.stack - 1, -1, -1, device=self.device)
-        age = take(self.age, self.place(step)).unsqueeze(-1)
+        age = take(self.age, at).unsqueeze(-1)
         steps = step.unsqueeze(-1) - self.num_envs * torch.minimum(back, age)
         stacks = take(self.frames, self.place(steps))
         if self.pad_zeros:
             before_start = back > age
-            if self.device.type != "cpu":
+            if not self.may_look:
                 return stacks * ~before_start[(..., *[None] * len(self.frame_shape))]
             if before_start.any():
                 stacks[before_start] = 0
@@ -145,14 +152,17 @@ class ObservationStore:
         """Where steps [...], by their absolute numbers, lie in columns, see `take`."""
         return step % (self.num_rows * self.num_envs)
 
-    def read_next(self, step: Tensor, ended: Tensor) -> Tensor:
-        """The true successors of steps [B]: the next row's observation, or the final one where `ended`."""
-        next_obs = self.read(step + self.num_envs)
-        if self.device.type != "cpu":
+    def read_next(self, step: Tensor, ended: Tensor, after: Tensor | None = None) -> Tensor:
+        """The true successors of steps [B]: the next row's observation, or the final one where `ended`.
+
+        The next row lies at `after`, where that is known.
+        """
+        next_obs = self.read(step + self.num_envs, after)
+        if not self.may_look:
             return self.with_finals(next_obs, step, ended)
         where = ended.nonzero().squeeze(-1)
         if len(where):
-            next_obs[where] = self.read_final(step[where])
+            next_obs.index_copy_(0, where, self.read_final(step.index_select(0, where)))
         return next_obs
 
     def with_finals(self, next_obs: Tensor, step: Tensor, ended: Tensor) -> Tensor:
@@ -165,7 +175,7 @@ class ObservationStore:
 
     def read_final(self, step: Tensor) -> Tensor:
         """The final observations that steps [B] led to."""
-        final = self.finals[take(self.final_slot, self.place(step)) % len(self.finals)]
+        final = self.finals.index_select(0, take(self.final_slot, self.place(step)) % len(self.finals))
         return torch.cat([self.read(step)[:, 1:], final.unsqueeze(1)], 1) if self.stack > 1 else final
 
     def unshare(self, first_row: int, stop_row: int) -> None:
@@ -194,7 +204,8 @@ class ObservationStore:
             if ended.any():
                 slots = self.final_slot[row % self.num_rows][ended] % len(self.finals)
                 whole.finals[slots] = self.read_next(steps[ended], ended[ended])
-        self.stack, self.frames, self.finals = 1, whole.frames, whole.finals
+        self.stack, self.finals = 1, whole.finals
+        self.keep_in(whole.frames)
 
     def segment(self, rows: Tensor) -> dict[str, Tensor]:
         """A copy of what lies in rows (absolute, [R]), to be given to `restore`."""
@@ -224,7 +235,7 @@ class ObservationStore:
         for name in state.keys() - {"finals_capacity"}:
             setattr(self, name, state[name])
         if self.frame_shape != frame_shape:
-            del self.frames  # before there are others, as both may not fit
-            self.frames = self.new_frames()
+            del self.frames, self.write_row  # before there are others, as both may not fit
+            self.keep_in(self.new_frames())
         self.final_slot.fill_(-1)
         self.finals = torch.zeros(capacity, *self.frame_shape, dtype=self.dtype, device=self.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from agents.learning.batch import Batch
 from agents.replay.observations import Shape
-from agents.replay.rows import Indices
+from agents.replay.rows import Indices, sent
 from agents.replay.sum_tree import SumTree
 from agents.replay.uniform import UniformReplay
 
@@ -85,7 +85,8 @@ class PrioritizedReplay(UniformReplay):
         self.stratified, self.uniform_mix = stratified, uniform_mix
         self.tree = SumTree(self.num_rows * num_envs, self.device)
         self.max_weight = torch.ones((), dtype=torch.float64, device=self.device)
-        self.weighted_rows = 0, 0  # absolute rows [first, stop) with a weight in the tree
+        self.start, self.stop = (torch.zeros((), dtype=torch.int64, device=self.device) for _ in range(2))
+        self.note_weighted(0, 0)
 
     def weigh_new(self) -> None:
         """Bring the tree up to the rows that can be sampled now.
@@ -94,12 +95,19 @@ class PrioritizedReplay(UniformReplay):
         """
         (first, stop), (old_first, old_stop) = self.valid_rows(), self.weighted_rows
         first, stop = max(first, old_first), max(stop, old_stop)
+        if (first, stop) == self.weighted_rows:
+            return
         gone = self.leaves(old_first, min(first, old_stop))
         new = self.leaves(max(first, old_stop), stop)
+        weight = torch.cat([self.max_weight.new_zeros(len(gone)), self.max_weight.expand(len(new))])
+        self.tree.set(torch.cat([gone, new]), weight)
+        self.note_weighted(first, stop)
+
+    def note_weighted(self, first: int, stop: int) -> None:
+        """Absolute rows [first, stop) have a weight in the tree: for the host, and as steps for the device."""
         self.weighted_rows = first, stop
-        if len(gone) + len(new):
-            weight = torch.cat([self.max_weight.new_zeros(len(gone)), self.max_weight.expand(len(new))])
-            self.tree.set(torch.cat([gone, new]), weight)
+        self.start.fill_(first * self.num_envs)
+        self.stop.fill_(stop * self.num_envs)
 
     def leaves(self, first: int, stop: int) -> Tensor:
         """The leaves of absolute rows [first, stop), none where that is empty."""
@@ -122,27 +130,30 @@ class PrioritizedReplay(UniformReplay):
     def draw(self, batch_size: int) -> Indices:
         """Where the transitions of a batch start: the inverse of the distribution function at uniform numbers."""
         self.weigh_new()
-        uniform = torch.rand(batch_size, dtype=torch.float64, generator=self.generator)
-        if self.stratified:
-            uniform = (torch.arange(batch_size) + uniform) / batch_size
-        uniform = uniform.to(self.device)
-        first, _ = self.valid_rows()
+        return self.at(sent(self.uniform(batch_size), self.device))
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1) for batches [..., B], on the host: all that is random in where they start."""
+        uniform = torch.rand(shape, dtype=torch.float64, generator=self.generator)
+        return (torch.arange(shape[-1]) + uniform) / shape[-1] if self.stratified else uniform
+
+    def at(self, uniform: Tensor) -> Indices:
+        """Where the distribution function has the values [B]."""
         leaf = self.tree.find((uniform - self.uniform_mix) / (1 - self.uniform_mix) * self.tree.total())
-        start = first * self.num_envs
-        step = start + (leaf - start) % self.tree.capacity
+        step = self.start + (leaf - self.start) % self.tree.capacity
         if self.uniform_mix:
-            any_step = (uniform / self.uniform_mix * len(self)).long().clamp(max=len(self) - 1)
-            step = torch.where(uniform < self.uniform_mix, start + any_step, step)
+            any_step = self.start + (uniform / self.uniform_mix * (self.stop - self.start)).long()
+            step = torch.where(uniform < self.uniform_mix, torch.minimum(any_step, self.stop - 1), step)
         return Indices(step, self.num_envs)
 
     def probability(self, indices: Indices) -> Tensor:
         """P(i) [B], float64, of transitions that can be sampled."""
         by_priority = self.tree.weights[self.leaf(indices)] / self.tree.total()
-        return by_priority.mul_(1 - self.uniform_mix).add_(self.uniform_mix / len(self))
+        return by_priority.mul_(1 - self.uniform_mix).add_(self.uniform_mix / (self.stop - self.start).double())
 
-    def importance_weights(self, probability: Tensor) -> Tensor:
-        """(min_j P(j) / P(i))**beta [B], float32, of the batch's P [B]."""
-        return ((probability.min() / probability) ** self.beta()).float()
+    def importance_weights(self, probability: Tensor, beta: Tensor | None = None) -> Tensor:
+        """(min_j P(j) / P(i))**beta [B], float32, of the batch's P [B]; beta is that of now unless it is given."""
+        return ((probability.min() / probability) ** (self.beta() if beta is None else beta)).float()
 
     def beta(self) -> float:
         """The importance exponent at the present number of environment steps."""
@@ -157,12 +168,16 @@ class PrioritizedReplay(UniformReplay):
         An error that is no finite number counts as the largest so far. What is no longer there is left out.
         """
         self.weigh_new()
+        self.weigh(indices, td_error, losses)
+
+    def weigh(self, indices: Indices, td_error: Tensor, losses: Tensor) -> None:
+        """`update_priorities` where no row has come since, by tensors alone."""
         error = (td_error if self.priority == "td_error" else losses).to(self.device, torch.float64)
         weight = (error.abs() + self.epsilon) ** self.exponent
         weight = torch.where(weight.isfinite(), weight, self.max_weight)
-        self.max_weight = torch.maximum(self.max_weight, weight.max())
-        leaf, (first, stop) = self.leaf(indices), (row * self.num_envs for row in self.weighted_rows)
-        there = (indices.step >= first) & (indices.step < stop) & (self.tree.weights[leaf] > 0)
+        self.max_weight.copy_(torch.maximum(self.max_weight, weight.max()))
+        leaf = self.leaf(indices)
+        there = (indices.step >= self.start) & (indices.step < self.stop) & (self.tree.weights[leaf] > 0)
         self.tree.set(leaf, torch.where(there, weight, self.tree.weights[leaf]))
 
     def metrics(self) -> dict[str, float]:
@@ -176,14 +191,13 @@ class PrioritizedReplay(UniformReplay):
 
     def state_dict(self) -> dict[str, Any]:
         """As of uniform replay, and the priorities: they change after their row went into a segment."""
-        priorities = {"weights": self.tree.weights.clone(), "max": self.max_weight, "rows": list(self.weighted_rows)}
-        return super().state_dict() | {"priorities": priorities}
+        now = {"weights": self.tree.weights.clone(), "max": self.max_weight.clone(), "rows": list(self.weighted_rows)}
+        return super().state_dict() | {"priorities": now}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the state; the rows follow by `restore`."""
         super().load_state_dict(state)
         priorities = state["priorities"]
         self.tree.set_all(priorities["weights"].to(self.device))
-        self.max_weight = priorities["max"].to(self.device)
-        first, stop = priorities["rows"]
-        self.weighted_rows = first, stop
+        self.max_weight.copy_(priorities["max"])
+        self.note_weighted(*priorities["rows"])

@@ -120,7 +120,7 @@ class SequenceReplay(PrioritizedReplay):
         (first, stop), (old_first, old_stop) = self.valid_rows(), self.weighted_rows
         if (first, stop) == (old_first, old_stop):
             return
-        self.weighted_rows = first, stop
+        self.note_weighted(first, stop)
         start = max(old_first, first - self.num_rows)
         gone, age = self.leaves_and_ages(start, min(first + self.burn_in, stop))
         age[: first - start] = 1  # whatever lies there now
@@ -157,7 +157,7 @@ class SequenceReplay(PrioritizedReplay):
         position = torch.where(real, self.trace_time, 0)  # [T, B]
         steps = start + N * position
         ahead = self.look_ahead(steps.flatten(), limit=(self.trace - position).flatten())
-        at, at_last = place(steps), place(ahead.last).view_as(steps)
+        at, at_last = place(steps), ahead.at_last.view_as(steps)
         next_action = take(self.action, place(ahead.last + N)).view_as(steps)
         next_action = next_action.masked_fill(take(self.episode_end, at_last), -1)
         last_action, last_reward = self.before(start, first, last)

@@ -47,6 +47,7 @@ class StackedReplay(UniformReplay):
                 setattr(replay, name, getattr(self, name)[:, self.columns(i)])
             for name in ("frames", "age"):
                 setattr(replay.observations, name, getattr(self.observations, name)[:, self.columns(i)])
+            del replay.write, replay.observations.write_row  # which have the memory of before: rows are written here
 
     def columns(self, i: int) -> slice:
         """The environments of replay i."""

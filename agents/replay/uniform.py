@@ -13,18 +13,20 @@ import torch
 from torch import Tensor
 
 from agents.learning.batch import Batch
+from agents.replay.host import gather_simple, is_simple
 from agents.replay.mapped import usable_directory
 from agents.replay.memory import check_fits
 from agents.replay.observations import ObservationStore, Shape
-from agents.replay.rows import Indices, take, write_row
+from agents.replay.rows import Indices, RowWriter, sent, take
 
 
 class Ahead(NamedTuple):
-    """What n steps led to, [B] each: their discounted rewards, gamma**n * (1 - terminal), and the last one of them."""
+    """What n steps led to, [B] each."""
 
-    reward: Tensor
-    discount: Tensor
-    last: Tensor
+    reward: Tensor  # discounted, summed
+    discount: Tensor  # gamma**n * (1 - terminal)
+    last: Tensor  # the last of these steps
+    at_last: Tensor  # its place
 
 
 class UniformReplay:
@@ -69,12 +71,11 @@ class UniformReplay:
         map_dir: str | None = None,
         seed: int = 0,
     ):
-        device = torch.device(device)
-        self.device, self.num_envs, self.n_step, self.future_steps = device, num_envs, n_step, future_steps
+        self.device = device = torch.device(device)
+        self.num_envs, self.n_step, self.future_steps = num_envs, n_step, future_steps
         self.horizon = max(n_step, future_steps)  # steps that must be there after a transition's observation
-        self.num_rows = T = max(
-            math.ceil(capacity_steps / num_envs), self.horizon + (obs_shape[0] if share_frames else 1) + 1
-        )
+        least = self.horizon + (obs_shape[0] if share_frames else 1) + 1
+        self.num_rows = T = max(math.ceil(capacity_steps / num_envs), least)
         frame = math.prod(obs_shape[1:] if share_frames else obs_shape) * obs_dtype.itemsize
         masked = bootstrap_probability < 1
         beside = 8 + 4 + 1 + 1 + 4 + 8 + 2 * (num_actions or 0) + masked * num_members + self.bytes_beside
@@ -94,6 +95,7 @@ class UniformReplay:
         )
         self.bootstrap_probability = bootstrap_probability
         self.bootstrap_mask = torch.ones(T, num_envs, num_members, dtype=torch.bool, device=device) if masked else None
+        self.write = RowWriter(self.action, self.reward, self.terminal, self.episode_end)
         self.set_returns(n_step, gamma)
         self.generator = torch.Generator().manual_seed(seed)
         self.rows = 0  # absolute number of the next row
@@ -110,6 +112,7 @@ class UniformReplay:
         """
         if not 1 <= n_step <= self.n_step:
             raise ValueError(f"n_step is {n_step}, wanted 1 to {self.n_step}, which this replay was made for")
+        self.gamma = gamma
         self.gammas = gamma ** torch.arange(n_step + 1, dtype=torch.float64, device=self.device)
         self.steps_ahead = torch.arange(n_step, device=self.device)
 
@@ -146,16 +149,13 @@ class UniformReplay:
             store.unshare(max(0, self.rows - self.num_rows), self.rows)
         at = self.rows % self.num_rows
         store.write(self.rows, obs, self.age, episode_end, next_obs)
-        write_row(self.action, at, action)
-        write_row(self.reward, at, reward)
-        write_row(self.terminal, at, terminal)
-        write_row(self.episode_end, at, episode_end)
+        self.write(at, action, reward, terminal, episode_end)
         if self.mask is not None and self.next_mask is not None:
             self.next_mask[at] = True if next_mask is None else torch.from_numpy(next_mask)
             self.mask[at] = True if mask is None else torch.from_numpy(mask)
         if self.bootstrap_mask is not None:
             uniform = torch.rand(self.bootstrap_mask.shape[1:], generator=self.generator)
-            self.bootstrap_mask[at] = uniform < self.bootstrap_probability
+            self.bootstrap_mask[at] = sent(uniform < self.bootstrap_probability, self.device)
         self.rows += 1
         self.age += 1
         self.age[episode_end] = 0
@@ -176,19 +176,22 @@ class UniformReplay:
         first, stop = self.valid_rows()
         low, high = first * self.num_envs, stop * self.num_envs
         step = torch.randint(low, high, (batch_size,), generator=self.generator)
-        return Indices(step.to(self.device), self.num_envs)
+        return Indices(sent(step, self.device), self.num_envs)
 
     def gather(self, indices: Indices) -> Batch:
         """The transitions that start at `indices`."""
-        step, (reward, discount, last) = indices.step, self.look_ahead(indices.step)
-        at, at_last, after = (self.observations.place(steps) for steps in (step, last, last + self.num_envs))
+        if is_simple(self):
+            return gather_simple(self, indices.step)
+        step, place = indices.step, self.observations.place
+        reward, discount, last, at_last = self.look_ahead(step)
+        at, after = at_last if last is step else place(step), place(last + self.num_envs)
         ended = take(self.episode_end, at_last)
         return Batch(
-            obs=self.observations.read(step),
+            obs=self.observations.read(step, at),
             action=take(self.action, at),
             reward=reward,
             discount=discount,
-            next_obs=self.observations.read_next(last, ended),
+            next_obs=self.observations.read_next(last, ended, after),
             weight=torch.ones_like(reward),
             next_action=take(self.action, after).masked_fill(ended, -1),
             next_mask=None if self.next_mask is None else take(self.next_mask, at_last),
@@ -213,7 +216,7 @@ class UniformReplay:
         place = self.observations.place
         if len(self.steps_ahead) == 1:
             at = place(step)
-            return Ahead(take(self.reward, at), (self.gammas[1] * ~take(self.terminal, at)).float(), step)
+            return Ahead(take(self.reward, at), torch.where(take(self.terminal, at), 0.0, self.gamma), step, at)
         at = place(step.unsqueeze(-1) + self.num_envs * self.steps_ahead)  # [B, n]
         stops = (take(self.terminal, at) | take(self.episode_end, at)).long()
         taken = (stops.cumsum(-1) - stops) == 0  # no stop before this step
@@ -222,8 +225,9 @@ class UniformReplay:
         length = taken.sum(-1)
         reward = (take(self.reward, at).double() * taken * self.gammas[:-1]).sum(-1).float()
         last = step + self.num_envs * (length - 1)
-        discount = (self.gammas[length] * ~take(self.terminal, place(last))).float()
-        return Ahead(reward, discount, last)
+        at_last = place(last)
+        discount = (self.gammas[length] * ~take(self.terminal, at_last)).float()
+        return Ahead(reward, discount, last, at_last)
 
     def metrics(self) -> dict[str, float]:
         """Scalars by TensorBoard tag."""
@@ -248,8 +252,7 @@ class UniformReplay:
     def segment(self, start: int, stop: int) -> dict[str, Tensor]:
         """A copy of rows [start, stop): what a checkpoint stores once and never again."""
         rows = torch.arange(start, stop, device=self.device)
-        at = rows % self.num_rows
-        own = {name: getattr(self, name)[at] for name in self.row_names()}
+        own = {name: getattr(self, name)[rows % self.num_rows] for name in self.row_names()}
         return own | self.observations.segment(rows)
 
     def restore(self, start: int, stop: int, segment: dict[str, Tensor]) -> None:

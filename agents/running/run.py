@@ -77,7 +77,7 @@ class Run:
             Transition(self.obs, action, step.reward, step.terminal, done, step.next_obs, next_mask, mask)
         )
         with self.stopwatch("env"):
-            self.obs = self.venv.reset_done(done)
+            self.obs = self.venv.reset_done(done) if np.count_nonzero(done) else step.next_obs
         self.step += self.config.env.num_envs
 
     def scalars(self, steps_per_second: float) -> dict[str, float]:

@@ -8,7 +8,8 @@ from agents.learning.value_bias import ValueBias
 
 def step(bias, predicted, reward, terminated, truncated=(False, False)):
     terminated, truncated = np.array(terminated), np.array(truncated)
-    bias.update(np.array(predicted, float), np.array(reward, float), terminated, terminated | truncated)
+    q_values = np.stack([np.array(predicted, float), np.array(predicted, float) - 1.0], -1)  # the greedy action counts
+    bias.update(q_values, np.array(reward, float), terminated, terminated | truncated)
 
 
 def test_two_environments_by_hand():
@@ -69,6 +70,6 @@ def test_it_goes_on_from_its_state():
 def test_a_lost_life_ends_a_value_and_begins_the_next():
     bias = ValueBias(1, 0.5)
     step(bias, [1.0], [2.0], [False], [False])
-    bias.update(np.array([9.0]), np.array([4.0]), np.array([True]), np.array([False]))  # a life: 2 + 0.5 * 4 = 4
+    bias.update(np.array([[8.0, 9.0]]), np.array([4.0]), np.array([True]), np.array([False]))  # a life: 2 + 0.5 * 4 = 4
     step(bias, [3.0], [1.0], [True], [False])  # the next life: 1
     assert bias.pop() == {"value/bias": ((1.0 - 4.0) + (3.0 - 1.0)) / 2}

@@ -52,6 +52,10 @@ CASES = {
             "agent.acting_network": "target",
         },
     ),
+    "minatar": (
+        "minatar/asterix",
+        {"env.num_envs": 4, "env.max_steps": 20, "head.name": "hl_gauss", "target_rule.name": "double_q_learning"},
+    ),
 }
 
 
@@ -155,9 +159,10 @@ def interrupted(configs, folders, stops, monkeypatch):
     return train_cohort(configs, folders)
 
 
-def test_an_interrupted_cohort_ends_as_one_that_was_not(tiny, assert_same_course, tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", ["noise", "minatar"])
+def test_an_interrupted_cohort_ends_as_one_that_was_not(case, tiny, assert_same_course, tmp_path, monkeypatch):
     """To the bit: in float32, with the signal before learning and amid it, and not where a checkpoint is due."""
-    configs = configs_of(tiny, "noise", steps=230)[1:]
+    configs = configs_of(tiny, case, steps=230)[1:]
     straight, pieces = ([tmp_path / kind / str(i) for i in range(2)] for kind in ("straight", "pieces"))
     expected = train_cohort(configs, straight)
     summaries = interrupted(configs, pieces, [30, 195], monkeypatch)
@@ -246,7 +251,7 @@ REFUSED = {
     "annealing": ({"annealing": {}}, "annealing: a cohort has no such thing"),
     "augmentation": ({"augmentation": {}}, "augmentation: a cohort has no such thing"),
     "replay": ({"replay.name": "prioritized"}, "cohort: only uniform replays"),
-    "atari": ({"env.id": "ALE/Pong-v5", "env.support": [-1, 1]}, "env.id: ALE/Pong-v5 has a vector form of its own"),
+    "atari": ({"env.id": "ALE/Pong-v5", "env.support": [-1, 1]}, "cohort: replays of stacked frames"),
 }
 
 

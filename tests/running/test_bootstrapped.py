@@ -63,10 +63,10 @@ def test_what_is_predicted_is_what_is_followed(small):
     obs = run.obs
     run.advance()
     with torch.no_grad():
-        each = run.agent.online(torch.from_numpy(obs)).by_member().max(-1).values.numpy()
+        each = run.agent.online(torch.from_numpy(obs)).by_member().numpy()
     np.testing.assert_array_equal(run.agent.by_member, each)
     member = (run.agent.exploration.place * M).astype(int)
-    np.testing.assert_array_equal(run.agent.predicted, each[member, np.arange(N)])
+    np.testing.assert_array_equal(run.agent.q_values, each[member, np.arange(N)])
     with torch.no_grad():
         mean = run.agent.online(torch.from_numpy(obs)).by_member().mean(0)
     np.testing.assert_array_equal(run.policy.act(obs), mean.argmax(-1).numpy())

@@ -56,7 +56,7 @@ def test_exploring(agent, exploration):
     tempt(run.agent.online)
     for _ in range(40):
         run.advance()
-        assert run.agent.predicted.max() < 25
+        assert run.agent.q_values.max() < 25
     assert run.agent.learner.num_updates > 0
 
 
