@@ -18,11 +18,7 @@ from agents.running.evaluation import load
 from agents.running.trainer import Summary, train
 from agents.tables import ConfigError
 
-BY_COHORTS = ("stochasticity", "mse_softmax")
-EVERY = [name for name in paper_studies() if name not in BY_COHORTS]
-
-
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", paper_studies())
 def test_every_study_works_at_a_small_size(name, tmp_path, monkeypatch):
     question = read_question(name, tiny=True)
     if name == "sigma_bins":  # 36 cells, which are alike
