@@ -8,20 +8,27 @@ import pytest
 import torch
 
 from agents.experiments.studies import paper
+from agents.experiments.studies.known_values import KnownValues
 from agents.experiments.studies.page import index
 from agents.experiments.studies.paper import answer, measure_all, paper_studies, read_question
 from agents.experiments.studies.plasticity import Plasticity
 from agents.experiments.studies.question import Row, read_rows, write_rows
-from agents.experiments.studies.training import RETURNS, Frozen, Offline, with_noise
+from agents.experiments.studies.small_learners import make_network
+from agents.experiments.studies.training import RETURNS, Frozen, Offline, Training, with_noise
 from agents.running import dataset
 from agents.running.evaluation import load
 from agents.running.trainer import Summary, train
 from agents.tables import ConfigError
+from value_heads import ValueHead
+from value_heads.categorical import CategoricalHead
+
+LIKE_ANOTHER = ("sigma_bins", "support", "mse_softmax")  # of whose kind another is measured
+
 
 @pytest.mark.parametrize("name", paper_studies())
 def test_every_study_works_at_a_small_size(name, tmp_path, monkeypatch):
     question = read_question(name, tiny=True)
-    if name == "sigma_bins":  # 36 cells, which are alike
+    if name in LIKE_ANOTHER:
         monkeypatch.setattr(type(question), "measure", lambda self, cell, folder: made_up(self, cell))
     answer(name, tmp_path, tmp_path / "out", tiny=True)
     page = (tmp_path / "out" / f"{name}.md").read_text()
@@ -33,6 +40,22 @@ def test_every_study_works_at_a_small_size(name, tmp_path, monkeypatch):
     assert {row.task for row in rows} == set(question.row_tasks())
     assert {row.seed for row in rows} == set(question.all_seeds())
     assert np.isfinite([row.value for row in rows]).all()
+
+
+@pytest.mark.parametrize("name", paper_studies())
+def test_every_cell_has_settings(name):
+    """At full size, where nothing is trained in tests."""
+    question = read_question(name)
+    assert question.seeds >= 8, "a study of fewer says little"
+    for cell in question.cells():
+        if isinstance(question, Training):
+            configs = question.configs(cell)
+            assert [config.seed for config in configs] == question.all_seeds()
+            assert {config.head.name for config in configs} == {cell.split(" @ ")[0]}
+        if isinstance(question, KnownValues):
+            options = question.head_of(cell)
+            network = make_network(options, (3,), 2, [4], question.support, 0)
+            assert isinstance(network.head, CategoricalHead if "num_bins" in options else ValueHead)
 
 
 def made_up(question, cell):
