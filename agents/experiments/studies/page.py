@@ -30,10 +30,10 @@ def page(name: str, question: Question, rows: Sequence[Row], command: str) -> st
         Heading("Contrasts"),
         contrasts(question, rows),
         Text(
-            "Intervals are of 95 %, by the bootstrap over seeds (of normal values, those of 8 seeds hold the truth in 89 % "
-            "of studies, of 30 in 94 %). *Detectable* is the smallest effect that a study with this spread finds in 80 % "
-            "of cases. Secondary contrasts were written down beforehand too; of twenty where nothing differs, one is "
-            "beyond its interval by chance."
+            "Intervals are of 95 %, by the bootstrap over seeds (of normal values, those of 8 seeds hold the truth in "
+            "89 % of studies, of 30 in 94 %). *Detectable*: the smallest effect that a study with this spread finds in "
+            "80 % of cases. Secondary contrasts were written down beforehand too; of twenty where nothing differs, one "
+            "is beyond its interval by chance."
         ),
         Heading("Cells"),
         *(cells(question, rows, task) for task in tasks_of(rows)),
