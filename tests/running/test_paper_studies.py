@@ -136,7 +136,9 @@ def test_the_page_says_what_was_found(measured, tmp_path):
     assert "300.0 CPU-minutes" in page  # 4 arms, 5 phases, 30 seeds, half a minute
     table = (tmp_path / "out" / "README.md").read_text()
     row = next(line for line in table.splitlines() if "[plasticity](plasticity.md)" in line)
-    assert row.endswith("| 30 | agrees |")
+    assert "| Fig. 17 and appendix B.4 | 30 | +" in row
+    assert row.endswith("| agrees |")
+    assert "## plasticity: agrees" in table
     assert table.count("](") == 1  # no study without numbers
     assert index(tmp_path / "out") == table
 

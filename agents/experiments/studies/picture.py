@@ -28,7 +28,7 @@ def draw(question: Question, rows: Sequence[Row], path: Path) -> None:
         for axis, task in zip(axes, tasks, strict=False):
             conditions = list(dict.fromkeys(row.condition for row in rows if row.task == task))
             for number, arm in enumerate(question.arms):
-                shift = 0.12 * (number - (len(question.arms) - 1) / 2)
+                shift = 0.07 * (number - (len(question.arms) - 1) / 2)
                 of_arm = [row for row in rows if (row.arm, row.task) == (arm, task)]
                 draw_arm(axis, of_arm, conditions, question.gaps, number, shift, arm)
             axis.set_xticks(range(len(conditions)), conditions, rotation=30 if len(conditions) > 5 else 0)
