@@ -32,4 +32,4 @@ lint: $(VENV)/.installed
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 results: $(VENV)/.installed
-	$(BIN)/python -m agents.experiments.studies cartpole
+	$(BIN)/classyq study cartpole

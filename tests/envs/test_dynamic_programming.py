@@ -47,7 +47,7 @@ def test_catch_follows_its_model(options):
     assert len(number) == len(model.probs) == 225
     rng = np.random.default_rng(0)
     obs, _ = env.reset(seed=0)
-    starts, surprise, rewards, slipped = np.zeros(225), [], [], []
+    starts, surprise, rewards, moves = np.zeros(225), [], [], np.zeros((3, 3))
     for _ in range(3_000):
         state, over = number[obs.tobytes()], False
         starts[state] += 1
@@ -58,14 +58,19 @@ def test_catch_follows_its_model(options):
             successor = 225 + caught if over else number[obs.tobytes()]
             assert model.probs[state, action, successor] > 0
             assert abs(reward - model.reward[state, action, successor]) <= env.reward_noise
-            likeliest = model.probs[state, action].max()
-            slipped.append(float(model.probs[state, action, successor] == likeliest) - likeliest)
+            paddle, after = state % 5, successor % 5
+            if not over and 1 <= paddle <= 3:  # not at a wall
+                moves[action, after - paddle + 1] += 1
             surprise.append(reward - model.reward[state, action, successor])
             rewards.append(reward)
             state = successor
         obs, _ = env.reset()
     # five standard errors
-    assert abs(np.mean(slipped)) < 5 * np.std(slipped) / len(slipped) ** 0.5 + 1e-12
+    tried, slip = moves.sum(1, keepdims=True), env.slip
+    wanted = (1 - slip) * np.eye(3) + slip / 3
+    assert (np.abs(moves / tried - wanted) <= 5 * np.sqrt(wanted * (1 - wanted) / tried)).all()
+    interior = model.probs[2, :, 25 + 1 : 25 + 4]  # the ball in the first row and column, the paddle in the middle
+    np.testing.assert_allclose(interior, wanted)
     assert abs(np.mean(surprise)) < 5 * np.std(surprise) / len(surprise) ** 0.5 + 1e-12
     np.testing.assert_allclose(starts / 3_000, model.start, atol=5 * (0.2 * 0.8 / 3_000) ** 0.5)
     low, high = env.return_range

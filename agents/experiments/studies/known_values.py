@@ -87,17 +87,16 @@ class KnownValues(Question):
         start = time.process_time()
         arm, condition, world = cell.split(" @ ")
         model, noise = self.worlds[world].model(), self.worlds[world].reward_noise
-        options = {**self.head, **self.arms[arm], **self.conditions.get(condition, {})}
-        lr, support = options.pop("lr", self.lr), tuple(options.pop("support", self.support))
+        options = self.settings_of(cell)
         learners = make_learners(
-            options,
+            self.head_of(cell),
             TARGET_RULES[self.target_rule],
             self.all_seeds(),
             obs_shape=model.obs.shape[1:],
             num_actions=model.probs.shape[1],
             hidden=self.hidden,
-            support=support,
-            lr=lr,
+            support=tuple(options.get("support", self.support)),
+            lr=options.get("lr", self.lr),
             target_every_updates=self.target_every_updates,
         )
         found = self.train(learners, model, noise)
@@ -107,6 +106,15 @@ class KnownValues(Question):
             for (share, what), values in found.items()
             for seed, value in zip(self.all_seeds(), values, strict=True)
         ]
+
+    def settings_of(self, cell: str) -> dict[str, Any]:
+        """What belongs to a cell alone."""
+        arm, condition, _ = cell.split(" @ ")
+        return {**self.head, **self.arms[arm], **self.conditions.get(condition, {})}
+
+    def head_of(self, cell: str) -> dict[str, Any]:
+        """The head's name and options."""
+        return {key: value for key, value in self.settings_of(cell).items() if key not in ("lr", "support")}
 
     def label(self, condition: str, world: str, share: float) -> str:
         """The condition of a row: what there is more than one of."""

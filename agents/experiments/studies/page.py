@@ -30,9 +30,10 @@ def page(name: str, question: Question, rows: Sequence[Row], command: str) -> st
         Heading("Contrasts"),
         contrasts(question, rows),
         Text(
-            "Intervals are of 95 %, by the bootstrap over seeds. *Detectable* is the smallest effect that a study with "
-            "this spread finds in 80 % of cases. Secondary contrasts were written down beforehand too; with as many "
-            "of them, one in twenty is expected to be beyond its interval by chance."
+            "Intervals are of 95 %, by the bootstrap over seeds (of normal values, those of 8 seeds hold the truth in "
+            "89 % of studies, of 30 in 94 %). *Detectable*: the smallest effect that a study with this spread finds in "
+            "80 % of cases. Secondary contrasts were written down beforehand too; of twenty where nothing differs, one "
+            "is beyond its interval by chance."
         ),
         Heading("Cells"),
         *(cells(question, rows, task) for task in tasks_of(rows)),
@@ -101,23 +102,19 @@ def index(folder: Path) -> str:
     """A table of all studies of the paper whose numbers are in a folder."""
     from agents.experiments.studies.paper import paper_studies, read_question
 
-    lines = []
+    lines, claims = [], []
     for name in paper_studies():
         path = folder / f"{name}.csv"
         if path.exists():
             question, rows = read_question(name), read_rows(path)
             estimate = question.primary.estimate(rows)
             verdict, seeds = question.primary.verdict(estimate), str(len({row.seed for row in rows}))
-            lines.append(
-                [
-                    f"[{name}]({name}.md), {question.source}",
-                    question.claim,
-                    question.primary.says,
-                    shown(estimate),
-                    seeds,
-                    verdict,
-                ]
-            )
+            lines.append([f"[{name}]({name}.md)", question.source, seeds, shown(estimate), verdict])
+            claims += [
+                Heading(f"{name}: {verdict}"),
+                Text(f"{question.claim} ({question.source})"),
+                Text(f"Primary measure: {question.primary.says}."),
+            ]
     return markdown(
         "The paper's questions",
         [
@@ -127,6 +124,7 @@ def index(folder: Path) -> str:
                 "before the reported seeds were run. *Undecided* is a result: the page says which effect would have "
                 "been found."
             ),
-            Grid(["study", "the paper", "primary measure", "found [95 %]", "seeds", "verdict"], lines),
+            Grid(["study", "the paper", "seeds", "found [95 %]", "verdict"], lines),
+            *claims,
         ],
     )

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from agents.experiments.figures import STYLE, WIDTH, legend_above, look
 from agents.experiments.studies.page import of_cell, tasks_of
 from agents.experiments.studies.question import Question, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw(question: Question, rows: Sequence[Row], path: Path) -> None:
@@ -24,7 +28,7 @@ def draw(question: Question, rows: Sequence[Row], path: Path) -> None:
         for axis, task in zip(axes, tasks, strict=False):
             conditions = list(dict.fromkeys(row.condition for row in rows if row.task == task))
             for number, arm in enumerate(question.arms):
-                shift = 0.12 * (number - (len(question.arms) - 1) / 2)
+                shift = 0.07 * (number - (len(question.arms) - 1) / 2)
                 of_arm = [row for row in rows if (row.arm, row.task) == (arm, task)]
                 draw_arm(axis, of_arm, conditions, question.gaps, number, shift, arm)
             axis.set_xticks(range(len(conditions)), conditions, rotation=30 if len(conditions) > 5 else 0)
@@ -36,7 +40,9 @@ def draw(question: Question, rows: Sequence[Row], path: Path) -> None:
         figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def draw_arm(axis, rows: Sequence[Row], conditions: list[str], gaps: list[str], number: int, shift: float, arm: str):
+def draw_arm(
+    axis: "Axes", rows: Sequence[Row], conditions: list[str], gaps: list[str], number: int, shift: float, arm: str
+) -> None:
     """Points with intervals, and between them a line that is broken after each of `gaps`."""
     color = look(number)["color"]
     estimates = {c: of_cell([row for row in rows if row.condition == c]) for c in conditions}

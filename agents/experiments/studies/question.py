@@ -68,9 +68,7 @@ class Contrast(Table):
         try:
             cells = {cell: [[values[cell, task, seed] for task in tasks] for seed in seeds] for cell in self.weights}
         except KeyError as missing:
-            raise ConfigError(
-                f"a contrast names (cell, task, seed) {missing.args[0]}, which was not measured"
-            ) from None
+            raise ConfigError(f"a contrast names {missing.args[0]}, which was not measured") from None
         return np.sum([weight * np.array(cells[cell]) for cell, weight in self.weights.items()], axis=0)
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
