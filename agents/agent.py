@@ -153,13 +153,17 @@ class Agent(ABC):
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"):
             noise = self.draw_noise(self.generator)
-            by_member = self.values_of(torch.from_numpy(obs).to(self.device), noise).cpu().numpy()
+            by_member = self.values_of(self.seen(obs), noise).cpu().numpy()
             if mask is not None:
                 by_member = np.where(mask, by_member, -np.inf)
             q_values = self.exploration.values_of(by_member)
             self.by_member = by_member.max(-1)
             self.predicted = self.by_member[0] if self.members == 1 else q_values.max(-1)
             return self.exploration.choose(q_values, self.step, mask)
+
+    def seen(self, obs: np.ndarray) -> Tensor:
+        """Observations [N, *shape] to act on, where the network is."""
+        return torch.from_numpy(obs).to(self.device)
 
     @torch.inference_mode()
     def predict(self, obs: Tensor, draws: Draws) -> Tensor:

@@ -36,7 +36,7 @@ class ImageTorso(Torso):
         """Float images [B, C, H, W] -> maps [B, C', H', W']."""
 
     def forward(self, obs: Tensor) -> Tensor:
-        features = self.encode(obs.contiguous(memory_format=torch.channels_last)).flatten(1)
+        features = self.encode(obs.contiguous(memory_format=torch.channels_last)).flatten(1).float()
         return renormalized(features) if self.renormalize else features
 
     @torch.no_grad()

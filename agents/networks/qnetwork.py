@@ -45,16 +45,21 @@ class Network(Protocol):
 class QNetwork(nn.Module):
     """Observations as the environment gives them, [B, *shape] -> ActionValues [B, A]; bytes become [0, 1]."""
 
+    precision = torch.float32  # or bfloat16, in which the torso multiplies (autocast); its weights are float32 always
+
     def __init__(self, torso: Torso, head: ValueHead, normalizer: ObservationNormalizer | None = None):
         super().__init__()
         self.torso, self.head, self.normalizer = torso, head, normalizer
 
     def features(self, obs: Tensor) -> Tensor:
-        """What the torso makes of observations: [B, *shape] -> [B, F]."""
+        """What the torso makes of observations: [B, *shape] -> [B, F], float32."""
         obs = as_floats(obs)
         if self.normalizer is not None:
             obs = self.normalizer(obs)
-        return self.torso(obs)
+        if self.precision == torch.float32:
+            return self.torso(obs)
+        with torch.autocast(obs.device.type, self.precision):
+            return self.torso(obs).float()
 
     def forward(self, obs: Tensor, draws: Draws | None = None) -> ActionValues:
         return self.head(self.features(obs), draws)
@@ -88,9 +93,11 @@ def make_network(config: "RunConfig", spec: EnvSpec, part: str = "weights") -> Q
             **config.head.model_dump(exclude={"name"}),
         )
     normalizer = ObservationNormalizer(spec.obs_shape) if config.agent.normalize_obs else None
+    network = QNetwork(torso, head, normalizer)
     if lstm is not None:
-        return RecurrentQNetwork(torso, lstm, head, spec.num_actions, normalizer)
-    return QNetwork(torso, head, normalizer)
+        network = RecurrentQNetwork(torso, lstm, head, spec.num_actions, normalizer)
+    network.precision = getattr(torch, config.agent.precision)
+    return network
 
 
 def greedy(q_values: Tensor, mask: Tensor | None = None) -> Tensor:

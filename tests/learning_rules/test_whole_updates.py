@@ -1,4 +1,4 @@
-"""Is a launch what that many updates are? On a CPU a recording stands in for a graph: it bakes in what a graph would."""
+"""Is a launch what that many updates are? On a CPU a recording stands in for a graph, as it bakes in as much."""
 
 import copy
 import itertools
