@@ -75,7 +75,7 @@ class DQN(Agent):
         self.resets = config.resets and Resets(config, spec, self.learner, **config.resets.model_dump())
         self.whole_updates = whole_updates(self)
         self.lagged = LaggedCopy(self.online) if agent.acting_network == "lagged" else None
-        self.newest_frames = None if self.device.type == "cpu" else NewestFrames(self.device)
+        self.newest_frames = None if self.device.type == "cpu" else NewestFrames(self.replay, self.device)
 
     @property
     def actor(self) -> QNetwork:
@@ -111,8 +111,6 @@ class DQN(Agent):
     def store(self, t: Transition, reward: np.ndarray) -> None:
         """Into replay."""
         self.replay.add(t.obs, t.action, reward, t.terminal, t.done, t.next_obs, t.next_mask, t.mask)
-        if self.newest_frames is not None and self.replay.observations.stack > 1:  # which `add` has made sure of
-            self.newest_frames.begun = t.done
 
     def learn(self) -> None:
         """Make the updates that the steps so far have earned."""
@@ -195,8 +193,10 @@ class DQN(Agent):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.replay.load_state_dict(state["replay"])
+        if self.newest_frames is not None:
+            self.newest_frames.stacks = None
         if self.lagged is not None:
-            self.lagged.network.load_state_dict(state["lagged"])
+            self.lagged.load_state_dict(state["lagged"])
 
 
 def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int, **more: Any) -> UniformReplay:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from agents.networks.base import as_floats
+from agents.networks.base import as_floats, set_precision
 from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS, Torso, default_torso
 from agents.normalization import ObservationNormalizer
@@ -45,21 +45,16 @@ class Network(Protocol):
 class QNetwork(nn.Module):
     """Observations as the environment gives them, [B, *shape] -> ActionValues [B, A]; bytes become [0, 1]."""
 
-    precision = torch.float32  # or bfloat16, in which the torso multiplies (autocast); its weights are float32 always
-
     def __init__(self, torso: Torso, head: ValueHead, normalizer: ObservationNormalizer | None = None):
         super().__init__()
         self.torso, self.head, self.normalizer = torso, head, normalizer
 
     def features(self, obs: Tensor) -> Tensor:
-        """What the torso makes of observations: [B, *shape] -> [B, F], float32."""
+        """What the torso makes of observations: [B, *shape] -> [B, F]."""
         obs = as_floats(obs)
         if self.normalizer is not None:
             obs = self.normalizer(obs)
-        if self.precision == torch.float32:
-            return self.torso(obs)
-        with torch.autocast(obs.device.type, self.precision):
-            return self.torso(obs).float()
+        return self.torso(obs)
 
     def forward(self, obs: Tensor, draws: Draws | None = None) -> ActionValues:
         return self.head(self.features(obs), draws)
@@ -83,6 +78,7 @@ def make_network(config: "RunConfig", spec: EnvSpec, part: str = "weights") -> Q
         raise ValueError("env.support is still 'auto': resolve it first (agents.running.support)")
     with seeded(child_seed(config.seed, part)):
         torso = make_torso(spec.obs_shape, **config.torso.model_dump(exclude={"name"}))
+        set_precision(torso, torso_name, config.agent.precision)
         lstm = None if lstm_size is None else make_lstm(torso.out_features, spec.num_actions, lstm_size)
         head = make_head(
             config.head.name,
@@ -93,11 +89,9 @@ def make_network(config: "RunConfig", spec: EnvSpec, part: str = "weights") -> Q
             **config.head.model_dump(exclude={"name"}),
         )
     normalizer = ObservationNormalizer(spec.obs_shape) if config.agent.normalize_obs else None
-    network = QNetwork(torso, head, normalizer)
     if lstm is not None:
-        network = RecurrentQNetwork(torso, lstm, head, spec.num_actions, normalizer)
-    network.precision = getattr(torch, config.agent.precision)
-    return network
+        return RecurrentQNetwork(torso, lstm, head, spec.num_actions, normalizer)
+    return QNetwork(torso, head, normalizer)
 
 
 def greedy(q_values: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -86,3 +86,9 @@ def test_what_is_recorded_is_what_would_have_been_computed():
         ours, wanted = (agent.learner.update(make_batch()).losses for agent in agents)
         assert torch.equal(ours, wanted)
     assert agents[0].learner.gradient_of.recordings
+
+
+def test_it_is_for_images():
+    spec = EnvSpec((5,), "float32", 3, has_action_mask=False)
+    with pytest.raises(ValueError, match=r"agent.precision 'bfloat16' is for nature, .*, got torso 'mlp'"):
+        make_network(config("nature").with_overrides({"torso": "mlp"}), spec)

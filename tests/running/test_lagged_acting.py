@@ -7,6 +7,7 @@ import torch
 from agents import acting
 from agents.acting import LaggedCopy, NewestFrames
 from agents.experiments.cohort import check_cohort
+from agents.replay.uniform import UniformReplay
 from agents.running.progress import Silent
 from agents.running.setup import build
 from agents.running.trainer import train
@@ -112,51 +113,61 @@ def crossed(monkeypatch):
     return shapes
 
 
-def play(steps):
-    """Stacks of N environments, and where an episode ended before them."""
+def play(replay, steps):
+    """Stacks of N environments, each of which replay is told of after it was given."""
     rng = np.random.default_rng(0)
 
     def frames():
         return rng.integers(0, 256, (N, 1, 5, 5), np.uint8)
 
-    obs = np.repeat(frames(), S, 1)
+    obs, zeros = np.repeat(frames(), S, 1), np.zeros(N)
     for _ in range(steps):
+        yield obs
         done = rng.random(N) < 0.2
-        yield obs, done
         following = np.concatenate([obs[:, 1:], frames()], 1)
+        replay.add(obs, zeros.astype(int), zeros, zeros > 0, done, following)
         obs = np.where(done[:, None, None, None], np.repeat(frames(), S, 1), following)
 
 
+def make_replay(share_frames=True):
+    return UniformReplay(20 * N, N, (S, 5, 5), torch.uint8, share_frames=share_frames)
+
+
 def test_only_the_newest_frames_are_sent_and_whole_stacks_where_episodes_begin(crossed):
-    newest, ended = NewestFrames(torch.device("cpu")), None
-    for obs, done in play(60):
+    replay = make_replay()
+    newest, seen = NewestFrames(replay, torch.device("cpu")), 0
+    for obs in play(replay, 60):
         crossed.clear()
-        newest.begun = ended
         assert torch.equal(newest(obs), torch.from_numpy(obs))
-        began = 0 if ended is None else int(ended.sum())
-        wanted = [(N, S, 5, 5)] if ended is None else [(N, 1, 5, 5)]
-        assert crossed == wanted + ([(began, S, 5, 5), (began,)] if began else [])
-        ended = done
+        begun = int((replay.age == 0).sum())
+        if replay.rows == 0:
+            assert crossed == [(N, S, 5, 5)]
+        else:
+            assert crossed == [(N, 1, 5, 5)] + ([(begun, S, 5, 5), (begun,)] if begun else [])
+        seen += begun
+    assert seen > N
 
 
-def test_without_a_word_of_who_knows_whole_observations_are_sent(crossed):
-    newest = NewestFrames(torch.device("cpu"))
-    rng = np.random.default_rng(1)
-    for _ in range(3):
-        obs = rng.integers(0, 256, (N, S, 5, 5), np.uint8)
+def test_where_replay_knows_nothing_whole_observations_are_sent(crossed):
+    replay = make_replay()
+    newest, steps = NewestFrames(replay, torch.device("cpu")), play(replay, 60)
+    newest(next(steps))
+    next(steps)
+    for obs in (next(steps), np.random.default_rng(1).integers(0, 256, (N, S, 5, 5), np.uint8)):  # two steps, and none
         assert torch.equal(newest(obs), torch.from_numpy(obs))
-    newest.begun = np.zeros(N, bool)
-    newest(obs)
-    other = rng.integers(0, 256, (N, S, 5, 5), np.uint8)
-    assert torch.equal(newest(other), torch.from_numpy(other))
-    assert crossed[-2:] == [(N, 1, 5, 5), (N, S, 5, 5)]
+    assert crossed == 3 * [(N, S, 5, 5)]
+    replay = make_replay(share_frames=False)
+    newest = NewestFrames(replay, torch.device("cpu"))
+    for obs in play(replay, 5):
+        assert torch.equal(newest(obs), torch.from_numpy(obs))
+    assert set(crossed) == {(N, S, 5, 5)}
 
 
 def test_an_agent_sees_what_there_is_while_little_of_it_is_sent(small, tmp_path, crossed):
     overrides = {"env.frame_stack": 3, "env.num_envs": 2, "torso.name": "mlp"}
     run = build(small(overrides=overrides), tmp_path, Silent(1))
     agent, seen = run.agent, run.agent.seen
-    agent.newest_frames = NewestFrames(torch.device("cpu"))
+    agent.newest_frames = NewestFrames(agent.replay, torch.device("cpu"))
 
     def checked(obs):
         found = seen(obs)
