@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,14 @@ class Stage:
         """Find something out under a name; what goes wrong is a finding too."""
         self.found[name] = "not reached: no time left"
         if time.perf_counter() - self.start < SECONDS:
-            try:
-                self.found[name] = find()
-            except Exception:
-                self.found[name] = {"error": traceback.format_exc(limit=-4)}
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                try:
+                    self.found[name] = find()
+                except Exception:
+                    self.found[name] = {"error": traceback.format_exc(limit=-4)}
+            if said:
+                self.found[name]["warnings"] = sorted({str(warning.message) for warning in said})
         found = self.found[name]
         self.faults += isinstance(found, str) or "error" in found or not found.get("passed", True)
         print(f"{name}: {json.dumps(found)}", flush=True)
@@ -202,7 +207,7 @@ def run_for_a_while(preset: str, stage: Stage, changes: dict[str, Any]) -> dict[
     config = RunConfig.preset(preset, overrides | size.overrides | changes)
     run = build(resolve(config, stage.out / "none")[0], stage.out / "none", Silent(config.steps))
     with contextlib.closing(run.venv):
-        while run.agent.learner.num_updates < min(50, size.timed * 3):
+        while run.agent.learner.num_updates < (3 if tiny else 210):  # until all that will be is captured
             run.advance()
         synchronize(device)
         start, step, updates = time.perf_counter(), run.step, run.agent.learner.num_updates

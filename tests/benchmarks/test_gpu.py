@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ def test_what_goes_wrong_is_written_and_the_rest_goes_on(monkeypatch, tmp_path):
         stage.find("wrong", lambda: 1 / 0)
         stage.find("not so", lambda: {"passed": False})
         stage.find("right", lambda: {"ms": 1.0})
+        stage.find("warned", lambda: warnings.warn("not captured", stacklevel=1) or {"ms": 1.0})
         monkeypatch.setattr(gpu, "SECONDS", 0)
         stage.find("late", lambda: {"ms": 1.0})
 
@@ -47,6 +49,7 @@ def test_what_goes_wrong_is_written_and_the_rest_goes_on(monkeypatch, tmp_path):
     report = json.loads((tmp_path / "gpu_update.json").read_text())
     assert "ZeroDivisionError" in report["found"]["wrong"]["error"]
     assert report["found"]["right"] == {"ms": 1.0}
+    assert report["found"]["warned"] == {"ms": 1.0, "warnings": ["not captured"]}
     assert report["found"]["late"] == "not reached: no time left"
     assert not report["passed"]
 
