@@ -154,12 +154,16 @@ class Agent(ABC):
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"):
             noise = self.draw_noise(self.generator)
-            given = torch.from_numpy(obs)
-            by_member = self.values_of(given if self.on_cpu else given.to(self.device), noise).numpy(force=True)
+            by_member = self.values_of(self.seen(obs), noise).numpy(force=True)
             if mask is not None:
                 by_member = np.where(mask, by_member, -np.inf)
             self.by_member, self.q_values = by_member, self.exploration.values_of(by_member)
             return self.exploration.choose(self.q_values, self.step, mask)
+
+    def seen(self, obs: np.ndarray) -> Tensor:
+        """Observations [N, *shape] to act on, where the network is."""
+        given = torch.from_numpy(obs)
+        return given if self.on_cpu else given.to(self.device)
 
     @torch.inference_mode()
     def predict(self, obs: Tensor, draws: Draws) -> Tensor:

@@ -145,9 +145,10 @@ class WholeUpdates:
     def update(self, numbers: Tensor) -> Gradient:
         """As `DQN.update`, where `numbers` [B] say where the batch starts."""
         replay, learner, prioritized = self.replay, self.learner, self.prioritized
-        indices = Indices(numbers, replay.num_envs) if prioritized is None else prioritized.at(numbers)
-        batch = replay.gather(indices)
-        if prioritized is not None:
+        if prioritized is None:
+            batch = replay.gather(indices := Indices(numbers, replay.num_envs))
+        else:
+            batch = replay.gather(indices := prioritized.draw(len(numbers), numbers))
             beta = None if prioritized.importance_steps is None else self.beta  # None: it never changes
             weight = prioritized.importance_weights(prioritized.probability(indices), beta)
             batch = batch._replace(weight=weight)
@@ -156,7 +157,7 @@ class WholeUpdates:
         gradient = learner.step(batch, learner.differentiate)
         if prioritized is not None:
             update = gradient.update
-            prioritized.weigh(indices, update.prediction.error(update.goal), update.losses)
+            prioritized.update_priorities(indices, update.prediction.error(update.goal), update.losses)
         if self.target_follows:
             learner.sync_target()
         return gradient

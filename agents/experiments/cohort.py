@@ -38,6 +38,8 @@ def check_cohort(configs: Sequence[RunConfig]) -> None:
         raise ConfigError(f"agent.name: a cohort is of 'dqn', got {first.agent.name!r}")
     if first.head.members > 1:
         raise ConfigError(f"head.members: a cohort is of networks with one head, got {first.head.members}")
+    if first.agent.acting_network == "lagged":  # pyright: ignore[reportAttributeAccessIssue]
+        raise ConfigError("agent.acting_network: a cohort acts by 'online' or 'target' networks, got 'lagged'")
     for table in ("augmentation", "resets", "annealing"):
         if getattr(first, table) is not None:
             raise ConfigError(f"{table}: a cohort has no such thing, leave the table out")

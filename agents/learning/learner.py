@@ -154,12 +154,11 @@ class Learner:
 
     def step(self, batch: Batch | SequenceBatch, gradient_of: Callable[..., Gradient]) -> Gradient:
         """Change the weights once, by tensors alone: a CUDA graph may do it again."""
-        size = batch.size
         if self.augmentation is not None:
             batch = self.augmentation(batch, self.generator)
         self.online.torso.before_update()
-        draws = self.online.head.draw(size, self.generator, bootstrap=False) or None
-        target_draws = self.target_draws(size)
+        draws = self.online.head.draw(batch.size, self.generator, bootstrap=False) or None
+        target_draws = self.target_draws(batch.size)
         gradient = self.clip(gradient_of(batch, draws, target_draws))
         self.optimizer.step(gradient.gradients)
         return gradient

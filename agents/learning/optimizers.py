@@ -25,7 +25,8 @@ def step_adam(weights: list[Tensor], gradients: list[Tensor], state: Sequence[li
 
 def step_radam(weights: list[Tensor], gradients: list[Tensor], state: Sequence[list[Tensor]], **rates: float) -> None:
     """Rectified Adam (Liu et al. 2020), decoupled weight decay."""
-    radam(weights, gradients, *state, **BETAS, **rates, decoupled_weight_decay=True, foreach=True)
+    on_gpu: dict[str, Any] = {"capturable": True} if weights[0].is_cuda else {}  # else it would ask for the step there
+    radam(weights, gradients, *state, **BETAS, **rates, decoupled_weight_decay=True, foreach=True, **on_gpu)
 
 
 OPTIMIZERS: dict[str, Callable[..., None]] = {"adam": step_adam, "radam": step_radam}

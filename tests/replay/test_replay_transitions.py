@@ -447,6 +447,18 @@ def test_amended_rows_survive_being_loaded_twice():
 
 
 @every_kind
+def test_a_batch_is_the_same_where_nothing_looks_at_what_is_in_it(kind):
+    world = World(kind, 50, 3)
+    replay = make_replay(world, 3)
+    world.play(replay, world.rows)
+    indices = replay.draw(300)
+    wanted = replay.gather(indices)
+    replay.observations.may_look = False
+    for got, expected in zip(replay.gather(indices), wanted, strict=True):
+        assert got is expected is None or torch.equal(got, expected)
+
+
+@every_kind
 def test_finals_without_asking_where_are_the_finals(kind):
     """What a device does, which reads one for every step, is what a CPU does, which looks where there are any."""
     world = World(kind, 50, 3)
