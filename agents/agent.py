@@ -83,6 +83,7 @@ class Agent(ABC):
         self.reward_scale = RewardScale(self.num_envs, gamma) if config.agent.normalize_reward else None
         self.value_bias = ValueBias(self.num_envs, gamma)
         self.draw_noise = self.online.head.noise
+        self.is_noisy = bool(self.draw_noise(torch.Generator(self.device)))
         self.values_of = self.predict if self.remembers else recorded(self.predict, self.device)
         self.by_member = np.zeros((self.members, self.num_envs, spec.num_actions))  # Q where `act` was last called
         self.q_values = self.by_member[0]  # what was acted by, [N, A]
@@ -153,7 +154,7 @@ class Agent(ABC):
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"):
-            noise = self.draw_noise(self.generator)
+            noise = self.draw_noise(self.generator) if self.is_noisy else {}
             by_member = self.values_of(self.seen(obs), noise).numpy(force=True)
             if mask is not None:
                 by_member = np.where(mask, by_member, -np.inf)
@@ -178,7 +179,8 @@ class Agent(ABC):
             if self.online.normalizer is not None:
                 self.online.normalizer.update(torch.from_numpy(t.obs).to(self.device))
         self.exploration.forget(t.done)
-        self.value_bias.update(self.q_values, reward * self.reward_factor(), t.terminal, t.done)
+        scaled = reward if self.reward_scale is None else reward * self.reward_factor()
+        self.value_bias.update(self.q_values, scaled, t.terminal, t.done)
         self.step += self.num_envs
 
     def learning_reward(self, reward: np.ndarray, done: np.ndarray) -> np.ndarray:

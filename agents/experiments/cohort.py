@@ -190,11 +190,13 @@ class SharedValueBias(ValueBias):
         self.members[env // self.envs_each].biases.append(bias)
 
     def take(self) -> None:
+        self.waiting.clear()
         for name in ARRAYS:
             setattr(self, name, np.concatenate([getattr(member, name) for member in self.members]))
         self.some_begin = bool(self.begins.any())
 
     def give(self) -> None:
+        self.catch_up()
         for name in ARRAYS:
             for member, own in zip(self.members, np.split(getattr(self, name), len(self.members)), strict=True):
                 setattr(member, name, own.copy())

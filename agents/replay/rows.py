@@ -47,9 +47,11 @@ class RowWriter:
 
 
 def put(column: Tensor, places: np.ndarray, value: np.ndarray) -> None:
-    """column[places] = value, where no place is there twice; on a CPU as numpy does it."""
+    """column[places] = value, where no place is there twice, and few are."""
     if column.is_cpu:
-        column.numpy()[places] = value
+        host = column.numpy()
+        for place, one in zip(places.tolist(), value, strict=True):
+            host[place] = one
     else:
         column.index_copy_(0, *(sent(torch.from_numpy(given), column.device) for given in (places, value)))
 
