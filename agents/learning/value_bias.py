@@ -26,7 +26,7 @@ class ValueBias:
         self.biases: list[float] = []
         self.waiting: list[
             tuple[np.ndarray, ...]
-        ] = []  # steps that are not counted yet: many at once take half the time
+        ] = []  # steps not counted yet: many at once take half the time
 
     def update(self, q_values: np.ndarray, reward: np.ndarray, terminal: np.ndarray, done: np.ndarray) -> None:
         """One step of each environment: action values [N, A] before it, and the reward [N] that it gave.
