@@ -136,8 +136,7 @@ class Learner:
             self.target.normalizer = online.normalizer  # both see observations the same way at all times
         self.td_loss = td_loss(self.online, self.target, target_rule, regularizers)
         self.parameters = [*online.parameters(), *self.td_loss.trained.parameters()]
-        rates = {"lr": lr, "eps": adam_eps, "weight_decay": weight_decay}
-        self.optimizer = Optimizer(optimizer, self.parameters, **rates, in_one_piece=True)
+        self.optimizer = Optimizer(optimizer, self.parameters, lr=lr, eps=adam_eps, weight_decay=weight_decay)
         self.max_grad_norm, self.target_tau, self.augmentation = max_grad_norm, target_tau, augmentation
         self.target_every_updates = target_every_updates
         self.device = next(online.parameters()).device

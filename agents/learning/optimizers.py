@@ -15,8 +15,7 @@ BETAS = {"beta1": 0.9, "beta2": 0.999}
 def step_adam(weights: list[Tensor], gradients: list[Tensor], state: Sequence[list[Tensor]], **rates: float) -> None:
     """Adam (Kingma & Ba 2015) with decoupled weight decay (AdamW): without decay it is Adam, to the bit."""
     averages, squares, steps = state
-    for step in steps:
-        step.add_(1)
+    torch._foreach_add_(steps, 1) if len(steps) > 1 else steps[0].add_(1)  # pyright: ignore[reportPrivateImportUsage]
     # What torch.optim.AdamW(fused=True) ends in; what it does before that takes longer than this for a small network.
     torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage]
         weights, gradients, averages, squares, [], steps, amsgrad=False, maximize=False, **BETAS, **rates
@@ -57,7 +56,7 @@ class Optimizer:
         lr: float,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        in_one_piece: bool = False,
+        in_one_piece: bool = True,
     ):
         self.name, self.make_step = name, OPTIMIZERS[name]
         self.lr, self.eps, self.weight_decay = lr, eps, weight_decay

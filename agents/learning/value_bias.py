@@ -24,9 +24,7 @@ class ValueBias:
         self.weight = np.ones(num_envs)  # gamma**t
         self.begins, self.some_begin = np.ones(num_envs, bool), True
         self.biases: list[float] = []
-        self.waiting: list[
-            tuple[np.ndarray, ...]
-        ] = []  # steps not counted yet: many at once take half the time
+        self.waiting: list[tuple[np.ndarray, ...]] = []  # steps not counted yet: many at once take half the time
 
     def update(self, q_values: np.ndarray, reward: np.ndarray, terminal: np.ndarray, done: np.ndarray) -> None:
         """One step of each environment: action values [N, A] before it, and the reward [N] that it gave.

@@ -63,7 +63,7 @@ def test_weight_decay_shrinks_weights_and_leaves_the_gradient_alone(name):
     before = [w.detach().clone() for w in weights]
     optimizer = Optimizer(name, weights, lr=0.1, eps=1e-8, weight_decay=0.5)
     for _ in range(3):
-        optimizer.step([torch.zeros_like(w) for w in weights])
+        optimizer.step(optimizer.as_stepped([torch.zeros_like(w) for w in weights]))
     for w, start in zip(weights, before, strict=True):
         torch.testing.assert_close(w.detach(), start * 0.95**3, rtol=1e-6, atol=0.0)  # three roundings
 
@@ -73,14 +73,14 @@ def test_a_reset_is_a_new_beginning(name):
     old, new = parameters(), parameters()
     options = {"lr": 1e-2, "eps": 1e-8}
     used, fresh = Optimizer(name, old, **options), Optimizer(name, new, **options)
-    used.step([torch.randn_like(w) for w in old])
+    used.step(used.as_stepped([torch.randn_like(w) for w in old]))
     used.reset()
     gradients = [torch.randn_like(w) for w in new]
     for weights in (old, new):
         for weight, start in zip(weights, parameters(), strict=True):
             weight.data.copy_(start)
-    used.step(gradients)
-    fresh.step(gradients)
+    used.step(used.as_stepped(gradients))
+    fresh.step(fresh.as_stepped(gradients))
     assert all(torch.equal(left, right) for left, right in zip(old, new, strict=True))
 
 
@@ -93,7 +93,7 @@ def test_a_state_of_other_weights_is_refused():
 def test_in_one_piece_parameters_lie_one_after_the_other():
     """And stay the same tensors with the same numbers, in which an optimiser and whoever uses them meet."""
     weights, before = parameters(), parameters()
-    optimizer = Optimizer("adam", weights, lr=0.1, in_one_piece=True)
+    optimizer = Optimizer("adam", weights, lr=0.1)
     assert all(torch.equal(now, then) for now, then in zip(weights, before, strict=True))
     first, second = weights
     assert second.data_ptr() == first.data_ptr() + 4 * first.numel()
@@ -113,14 +113,14 @@ def test_in_one_piece_parameters_lie_one_after_the_other():
 )
 def test_those_that_are_many_or_lie_otherwise_stay_where_they_are(weights):
     places = [w.data_ptr() for w in weights]
-    optimizer = Optimizer("adam", weights, lr=0.1, in_one_piece=True)
+    optimizer = Optimizer("adam", weights, lr=0.1)
     assert not optimizer.in_one_piece
     assert [w.data_ptr() for w in weights] == places
 
 
 def test_a_copy_steps_the_copies_of_its_parameters():
     holder = [torch.nn.Linear(3, 2), None]
-    holder[1] = Optimizer("adam", holder[0].parameters(), lr=0.1, in_one_piece=True)
+    holder[1] = Optimizer("adam", holder[0].parameters(), lr=0.1)
     layer, optimizer = copy.deepcopy(holder)
     before = holder[0].weight.detach().clone()
     optimizer.step(optimizer.as_stepped([torch.ones_like(p) for p in layer.parameters()]))
