@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+ROW = ("action", "reward", "terminal", "episode_end")  # the columns that every replay has, besides observations
+
 
 class Indices(NamedTuple):
     """Steps of a replay, by absolute number row * N + env, of any shape [...]; the step after one is N further."""

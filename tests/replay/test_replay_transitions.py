@@ -160,10 +160,13 @@ def assert_equal_batches(a, b):
 @every_kind
 @pytest.mark.parametrize("num_envs", [1, 4, 7])
 @pytest.mark.parametrize("n", [1, 3, 10])
-def test_every_sampled_transition_is_what_happened(kind, num_envs, n):
+@pytest.mark.parametrize("may_look", [True, False])
+def test_every_sampled_transition_is_what_happened(kind, num_envs, n, may_look):
+    """By numpy, and by what a device does."""
     # 130 rows go around a ring of 20 six times; 100 samples a row are 11,000 a case, 100,000 for each kind.
     world = World(kind, 130, num_envs, seed=n)
     truth, replay = world.truth(n), make_replay(world, n)
+    replay.observations.may_look = may_look
     assert replay.num_rows == T
     for row in range(world.rows):
         world.play(replay, row + 1)
