@@ -176,7 +176,7 @@ class Cohort:
                 agent.last_update = self.learner.update_of(i)
 
 
-ARRAYS = ("predicted", "returns", "weight", "begins")  # of a value bias
+PER_ENV = ("predicted", "returns", "weight", "begins")  # of a value bias
 
 
 class SharedValueBias(ValueBias):
@@ -190,15 +190,12 @@ class SharedValueBias(ValueBias):
         self.members[env // self.envs_each].biases.append(bias)
 
     def take(self) -> None:
-        self.waiting.clear()
-        for name in ARRAYS:
-            setattr(self, name, np.concatenate([getattr(member, name) for member in self.members]))
-        self.some_begin = bool(self.begins.any())
+        for name in PER_ENV:
+            setattr(self, name, [value for member in self.members for value in getattr(member, name)])
+        self.some_begin = any(self.begins)
 
     def give(self) -> None:
-        self.catch_up()
-        for name in ARRAYS:
-            for member, own in zip(self.members, np.split(getattr(self, name), len(self.members)), strict=True):
-                setattr(member, name, own.copy())
-        for member in self.members:
-            member.some_begin = bool(member.begins.any())
+        for i, member in enumerate(self.members):
+            for name in PER_ENV:
+                setattr(member, name, getattr(self, name)[i * self.envs_each : (i + 1) * self.envs_each])
+            member.some_begin = any(member.begins)
