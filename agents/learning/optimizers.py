@@ -12,7 +12,7 @@ STATE = ("exp_avgs", "exp_avg_sqs", "steps")
 BETAS = {"beta1": 0.9, "beta2": 0.999}
 
 
-def step_adam(weights: list[Tensor], gradients: list[Tensor], state: Sequence[list[Tensor]], **rates: float) -> None:
+def step_adam(weights: list[Tensor], gradients: list[Tensor], state: Sequence[list[Tensor]], **rates: Any) -> None:
     """Adam (Kingma & Ba 2015) with decoupled weight decay (AdamW): without decay it is Adam, to the bit."""
     averages, squares, steps = state
     torch._foreach_add_(steps, 1) if len(steps) > 1 else steps[0].add_(1)  # pyright: ignore[reportPrivateImportUsage]

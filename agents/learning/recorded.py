@@ -23,7 +23,7 @@ from agents.learning.simplified import simplify
 aten = torch.ops.aten
 # Operations under the names that Python's arguments reach in half the time; what is not here is called as it was noted.
 QUICK = {
-    aten._addmm_activation.default: torch._addmm_activation,
+    aten._addmm_activation.default: torch._addmm_activation,  # pyright: ignore[reportPrivateImportUsage]
     aten.add.Tensor: torch.add,
     aten.addmm.default: torch.addmm,
     aten.argmax.default: torch.argmax,

@@ -4,7 +4,7 @@ Everything that is done for each step of the environments or each batch goes thr
 (CPU time on one core, torch 2.13: LOG.md).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class RowWriter:
     """
 
     def __init__(self, *columns: Tensor):
-        self.columns = [column.numpy() if column.is_cpu else column for column in columns]
+        self.columns: list[Any] = [column.numpy() if column.is_cpu else column for column in columns]
 
     def __call__(self, at: int, *values: np.ndarray) -> None:
         """column[at] = value [N, ...], for each of them."""
