@@ -73,6 +73,7 @@ class Agent(ABC):
         self.config, self.spec, self.stopwatch = config, spec, stopwatch
         self.num_envs, self.members, gamma = config.env.num_envs, config.head.members, config.agent.gamma
         self.device = torch.device(config.device)
+        self.on_cpu = self.device.type == "cpu"
         self.online = make_network(config, spec).to(self.device)
         self.exploration = KINDS["exploration"].find(config.exploration.name)(
             self.num_envs, child_seed(config.seed, "exploration"), **config.exploration.options()
@@ -82,6 +83,7 @@ class Agent(ABC):
         self.reward_scale = RewardScale(self.num_envs, gamma) if config.agent.normalize_reward else None
         self.value_bias = ValueBias(self.num_envs, gamma)
         self.draw_noise = self.online.head.noise
+        self.is_noisy = bool(self.draw_noise(torch.Generator(self.device)))
         self.values_of = self.predict if self.remembers else recorded(self.predict, self.device)
         self.by_member = np.zeros((self.members, self.num_envs, spec.num_actions))  # Q where `act` was last called
         self.q_values = self.by_member[0]  # what was acted by, [N, A]
@@ -152,12 +154,17 @@ class Agent(ABC):
     def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape]; `mask` [N, A] says which are legal."""
         with self.stopwatch("act"):
-            noise = self.draw_noise(self.generator)
-            by_member = self.values_of(torch.from_numpy(obs).to(self.device), noise).cpu().numpy()
+            noise = self.draw_noise(self.generator) if self.is_noisy else {}
+            by_member = self.values_of(self.seen(obs), noise).numpy(force=True)
             if mask is not None:
                 by_member = np.where(mask, by_member, -np.inf)
             self.by_member, self.q_values = by_member, self.exploration.values_of(by_member)
             return self.exploration.choose(self.q_values, self.step, mask)
+
+    def seen(self, obs: np.ndarray) -> Tensor:
+        """Observations [N, *shape] to act on, where the network is."""
+        given = torch.from_numpy(obs)
+        return given if self.on_cpu else given.to(self.device)
 
     @torch.inference_mode()
     def predict(self, obs: Tensor, draws: Draws) -> Tensor:
@@ -172,7 +179,8 @@ class Agent(ABC):
             if self.online.normalizer is not None:
                 self.online.normalizer.update(torch.from_numpy(t.obs).to(self.device))
         self.exploration.forget(t.done)
-        self.value_bias.update(self.q_values, reward * self.reward_factor(), t.terminal, t.done)
+        scaled = reward if self.reward_scale is None else reward * self.reward_factor()
+        self.value_bias.update(self.q_values, scaled, t.terminal, t.done)
         self.step += self.num_envs
 
     def learning_reward(self, reward: np.ndarray, done: np.ndarray) -> np.ndarray:

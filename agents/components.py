@@ -50,6 +50,9 @@ class AgentConfig(Component):
     reward_clip: float | None = Field(default=None, gt=0, description="learn from rewards clipped to [-c, c]")
     normalize_obs: bool = Field(default=False, description="running mean and deviation of observations")
     normalize_reward: bool = Field(default=False, description="divide rewards by the deviation of returns")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the encoder's products; weights, heads, targets and losses are float32"
+    )
 
 
 class TargetRuleConfig(Component):
@@ -64,7 +67,9 @@ class ReplayConfig(Component):
     """Where transitions are kept, and how they are sampled."""
 
     capacity_steps: int = Field(default=100_000, ge=1, description="transitions kept, over all environments")
-    device: str = Field(default="cpu", description="where replay lies: cpu, cuda, or same (as the networks)")
+    device: str = Field(
+        default="same", description="where replay lies: cpu, cuda, or same as the networks if it fits there, else cpu"
+    )
     share_frames: bool = Field(default=True, description="keep one frame a step where observations are stacks")
     map_dir: str | None = Field(default=None, description="keep frames in a file under this directory")
 

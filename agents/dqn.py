@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
+from agents.acting import LaggedCopy, NewestFrames
 from agents.agent import Agent, Transition
 from agents.annealing import Annealing
 from agents.components import KINDS, AgentConfig, ReplayConfig
@@ -25,6 +27,7 @@ from agents.resets import Resets
 from agents.running.stopwatch import Stopwatch
 from agents.seeding import child_seed
 from agents.whole_updates import whole_updates
+from value_heads import Draws
 
 if TYPE_CHECKING:
     from agents.config import RunConfig
@@ -39,8 +42,10 @@ class DQNConfig(AgentConfig):
     target_every_updates: int = Field(default=100, ge=1, description="target network follows every so many updates")
     target_tau: float = Field(default=1.0, gt=0, le=1, description="how far it follows; 1 is a copy")
     bootstrap_probability: float = Field(default=1.0, gt=0, le=1, description="that a member learns from a transition")
-    acting_network: Literal["online", "target"] = Field(
-        default="online", description="which network chooses actions, in training and as the policy"
+    acting_network: Literal["online", "target", "lagged"] = Field(
+        default="online",
+        description="which network chooses actions, in training and as the policy; lagged: in training the online "
+        "network as it was before the last updates, so that a GPU acts while it makes them",
     )
 
 
@@ -69,10 +74,26 @@ class DQN(Agent):
         self.annealing = config.annealing and Annealing(agent.n_step, agent.gamma, **config.annealing.model_dump())
         self.resets = config.resets and Resets(config, spec, self.learner, **config.resets.model_dump())
         self.whole_updates = whole_updates(self)
+        self.lagged = LaggedCopy(self.online) if agent.acting_network == "lagged" else None
+        self.newest_frames = None if self.device.type == "cpu" else NewestFrames(self.replay, self.device)
 
     @property
     def actor(self) -> QNetwork:
         return self.learner.target if self.settings.acting_network == "target" else self.online
+
+    def act(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        if self.lagged is None:
+            return super().act(obs, mask)
+        with torch.cuda.stream(self.lagged.stream):  # pyright: ignore[reportArgumentType]
+            return super().act(obs, mask)
+
+    def seen(self, obs: np.ndarray) -> Tensor:
+        return super().seen(obs) if self.newest_frames is None else self.newest_frames(obs)
+
+    @torch.inference_mode()
+    def predict(self, obs: Tensor, draws: Draws) -> Tensor:
+        network = self.actor if self.lagged is None else self.lagged.network
+        return network(obs, draws).by_member()
 
     def make_replay(self) -> UniformReplay:
         """The replay of the configuration, empty."""
@@ -93,9 +114,12 @@ class DQN(Agent):
 
     def learn(self) -> None:
         """Make the updates that the steps so far have earned."""
+        due = self.updates_due()
+        if due and self.lagged is not None:
+            self.lagged.follow()
         if self.whole_updates is not None:
-            return self.whole_updates(self.updates_due())
-        for _ in range(self.updates_due()):
+            return self.whole_updates(due)
+        for _ in range(due):
             self.update()
 
     def plan(self) -> str:
@@ -121,7 +145,8 @@ class DQN(Agent):
     def updates_due(self) -> int:
         """How many updates the steps so far have earned, less those made."""
         earned = (self.step - self.first_update_after()) * self.settings.replay_ratio
-        return max(0, int(earned + 1e-9) - self.learner.num_updates) if len(self.replay) else 0
+        due = int(earned + 1e-9) - self.learner.num_updates
+        return due if due > 0 and len(self.replay) else 0
 
     def update(self) -> None:
         """Sample and learn once."""
@@ -157,27 +182,38 @@ class DQN(Agent):
         super().cut(env, obs)
         self.replay.cut(env, obs)
 
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        super().load_weights(weights)
+        if self.lagged is not None:
+            self.lagged.follow()
+
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "replay": self.replay.state_dict()}
+        lagged = {} if self.lagged is None else {"lagged": self.lagged.network.state_dict()}
+        return {**super().state_dict(), **lagged, "replay": self.replay.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.replay.load_state_dict(state["replay"])
+        if self.newest_frames is not None:
+            self.newest_frames.stacks = None
+        if self.lagged is not None:
+            self.lagged.load_state_dict(state["lagged"])
 
 
 def make_replay(config: "RunConfig", spec: EnvSpec, *, n_step: int, **more: Any) -> UniformReplay:
     """The replay of a configuration, empty; `more` is what that of another agent wants to know.
 
-    It lies where the networks do, if that is left open and it fits there, and otherwise in the host's memory.
+    Where that is left open it lies where the networks do, if it takes no more than 90 % of what is free there, and
+    otherwise in the host's memory; one whose frames are in a file is the host's.
     """
     settings = config.replay
-    device = config.device if settings.device == "same" else settings.device
+    left_open = settings.device == "same" and settings.map_dir is None and torch.device(config.device).type != "cpu"
     make = functools.partial(make_replay_on, config, spec, n_step=n_step, **more)
+    if not left_open:
+        return make("cpu" if settings.device == "same" else settings.device)
     try:
-        return make(device)
+        return make(config.device)
     except ReplayTooLargeError as error:
-        if settings.device != "same" or torch.device(device).type == "cpu":
-            raise
         warnings.warn(f"replay lies in the host's memory, which is slower: {error}", stacklevel=2)
         return make("cpu")
 

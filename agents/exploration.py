@@ -16,7 +16,7 @@ Temperature = Annotated[float, Field(gt=0)]
 
 def linear_schedule(step: int, start: float, end: float, duration: int) -> float:
     """From `start` at step 0 to `end` at step `duration`, and `end` from there."""
-    return start + (end - start) * min(step / duration, 1.0)
+    return start + (end - start) * (step / duration if step < duration else 1.0)
 
 
 class Exploration(ABC):
@@ -93,10 +93,10 @@ class EpsilonGreedy(Exploration):
 
     def explore(self, q_values: np.ndarray, epsilon: float | np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Greedy actions, and random ones with probability `epsilon`: one number, or one for each environment [N]."""
-        action = q_values.argmax(-1)
-        exploring = self.rng.random(len(action)) < epsilon
-        if not np.count_nonzero(exploring):
+        action, uniform = q_values.argmax(-1), self.rng.random(len(q_values))
+        if isinstance(epsilon, float) and min(uniform.tolist()) >= epsilon:  # nobody explores, and that is soon seen
             return action
+        exploring = uniform < epsilon
         return np.where(exploring, random_actions(self.rng, len(action), q_values.shape[-1], mask), action)
 
     def metrics(self, step: int) -> dict[str, float]:

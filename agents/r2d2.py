@@ -3,7 +3,7 @@
 N environments, A actions, T steps of a sequence.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ class R2D2Config(DQNConfig):
     lstm_size: int = Field(default=512, ge=1, description="units of the LSTM between torso and head")
     n_step: int = Field(default=5, ge=1, description="rewards summed before bootstrapping, within a sequence")
     batch_size: int = Field(default=64, ge=1, description="sequences")
+    acting_network: Literal["online", "target"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default="online", description="which network chooses actions, in training and as the policy"
+    )
     target_every_updates: int = Field(default=2_500, ge=1, description="target network follows every so many updates")
 
 

@@ -122,6 +122,8 @@ class WholeUpdates:
         read += [store.frames, store.finals, store.final_slot, store.age]
         baked = store.stack, store.pad_zeros, self.learner.optimizer.lr
         if baked != self.baked or any(now is not before for now, before in zip(read, self.read, strict=True)):
+            if self.graphs and self.agent.device.type == "cuda":
+                torch.cuda.synchronize(self.agent.device)  # one of them may be running
             self.graphs.clear()
             self.read, self.baked = read, baked  # held, so that nothing else comes to lie where a graph reads
 
@@ -140,14 +142,18 @@ class WholeUpdates:
 
     def compute(self, size: int) -> Gradient:
         """`size` updates, by tensors alone; what the last of them saw."""
-        return [self.update(self.numbers[i]) for i in range(size)][-1]
+        *earlier, last = self.numbers[:size].unbind()
+        for numbers in earlier:
+            self.update(numbers)
+        return self.update(last)
 
     def update(self, numbers: Tensor) -> Gradient:
         """As `DQN.update`, where `numbers` [B] say where the batch starts."""
         replay, learner, prioritized = self.replay, self.learner, self.prioritized
-        indices = Indices(numbers, replay.num_envs) if prioritized is None else prioritized.at(numbers)
-        batch = replay.gather(indices)
-        if prioritized is not None:
+        if prioritized is None:
+            batch = replay.gather(indices := Indices(numbers, replay.num_envs))
+        else:
+            batch = replay.gather(indices := prioritized.draw(len(numbers), numbers))
             beta = None if prioritized.importance_steps is None else self.beta  # None: it never changes
             weight = prioritized.importance_weights(prioritized.probability(indices), beta)
             batch = batch._replace(weight=weight)
@@ -156,7 +162,7 @@ class WholeUpdates:
         gradient = learner.step(batch, learner.differentiate)
         if prioritized is not None:
             update = gradient.update
-            prioritized.weigh(indices, update.prediction.error(update.goal), update.losses)
+            prioritized.update_priorities(indices, update.prediction.error(update.goal), update.losses)
         if self.target_follows:
             learner.sync_target()
         return gradient

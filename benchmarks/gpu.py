@@ -2,12 +2,15 @@
 
     python -m benchmarks.gpu --stage correctness|update|replay|end_to_end|pilot --out DIR
 
-Each stage takes less than 8 minutes and writes DIR/gpu_STAGE.json; `pilot` goes on where it was when it is called
-again. Correctness first: what the others measure means nothing where it fails. `--device cpu` goes through the same
+Each stage takes less than 8 minutes and writes DIR/gpu_STAGE.json, anew after each thing that it has found; `pilot`
+goes on where it was when it is called again. Correctness first: what the others measure means nothing where it fails.
+It wants what classyq itself wants, which for this is torch, numpy, gymnasium, ale-py, tensorboard, pydantic, psutil
+and rich, and no installation of classyq: run it in the folder above this one. `--device cpu` goes through the same
 code with tiny sizes, which says something of this script and nothing of any speed.
 """
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
@@ -18,49 +21,78 @@ import statistics
 import sys
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from agents.config import RunConfig
 from agents.dqn import DQN
-from agents.learning.batch import Batch
-from agents.learning.captured import Captured
-from agents.networks.qnetwork import EnvSpec
-from agents.replay.prioritized import PrioritizedReplay
-from agents.replay.uniform import UniformReplay
 from agents.running.progress import Silent
 from agents.running.setup import build, resolve
-from agents.running.stopwatch import Stopwatch
 from agents.running.trainer import train
-from benchmarks.replay import NUM_ENVS, steps_of_play
-from value_heads import HEADS
+from agents.whole_updates import WholeUpdates
+from benchmarks import gpu_checks as checks
+from benchmarks.gpu_checks import BFLOAT16, FULL, PER_LAUNCH, TINY, Size, make_agent, synchronize
 
-ATARI = EnvSpec((4, 84, 84), "uint8", 6, False)
+CHECKED = (
+    ("dqn", "mse"),
+    ("dqn", "iqn"),
+    ("dqn", "hl_gauss"),
+    ("c51", "categorical"),
+    ("rainbow", "c51"),
+    ("btr", "iqn"),
+)
+BTR_HEADS = ("iqn", "hl_gauss", "mse")
 PILOT = ("btr", "btr_hl_gauss")
-CHECKED = (("dqn", "mse"), ("dqn", "iqn"), ("dqn", "hl_gauss"), ("c51", "categorical"), ("btr", "iqn"))
-
-
-class Size(NamedTuple):
-    """How much is done in each stage."""
-
-    updates: int  # of `correctness`
-    warm_up: int  # calls before a timing; captured after 10
-    timed: int  # calls in one of five timings
-    heads: tuple[str, ...]  # that are timed
-    rows: int  # of replay, of NUM_ENVS steps each
-    draws: int
-    seconds: float  # of `end_to_end`, for each recipe
-    pilot_steps: int
-    pilot_seconds: float  # of one call
-    overrides: dict[str, Any]
-
-
-FULL = Size(1_000, 15, 20, tuple(HEADS), 5_000, 1_000_000, 60, 1_000_000, 360, {})
-TINY = Size(3, 1, 1, ("mse",), 20, 10_000, 0.1, 64, 300, {"agent.batch_size": 4})
 LITTLE_PLAY = {"evaluation.num_episodes": 1, "evaluation.final_episodes": 1, "evaluation.max_steps": 40}
+LAGGED, HOST = {"agent.acting_network": "lagged"}, {"replay.device": "cpu"}
+RUNS = {"": {}, "lagged": LAGGED, "lagged, bfloat16": LAGGED | BFLOAT16, "replay on the host": HOST}
+SECONDS = 420  # after which a stage begins nothing new
+
+
+class Stage:
+    """One stage, and what it has found so far: written at once, so that nothing that happens later takes it away."""
+
+    def __init__(self, name: str, device: torch.device, size: Size, out: Path):
+        self.name, self.device, self.size, self.out = name, device, size, out
+        self.start, self.found, self.faults = time.perf_counter(), {}, 0
+
+    def find(self, name: str, find: Callable[[], Any]) -> None:
+        """Find something out under a name; what goes wrong is a finding too."""
+        self.found[name] = "not reached: no time left"
+        if time.perf_counter() - self.start < SECONDS:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                try:
+                    self.found[name] = find()
+                except Exception:
+                    self.found[name] = {"error": traceback.format_exc(limit=-4)}
+            if said:
+                self.found[name]["warnings"] = sorted({str(warning.message) for warning in said})
+        found = self.found[name]
+        self.faults += isinstance(found, str) or "error" in found or not found.get("passed", True)
+        print(f"{name}: {json.dumps(found)}", flush=True)
+        self.write()
+
+    def write(self) -> None:
+        on_gpu = self.device.type == "cuda"
+        report = {
+            "stage": self.name,
+            "tiny": self.size is TINY,
+            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "python": platform.python_version(),
+            "seconds": time.perf_counter() - self.start,
+            "passed": self.faults == 0,
+            "found": self.found,
+        }
+        path = self.out / f"gpu_{self.name}.json"
+        path.write_text(json.dumps(report, indent=1, default=str), encoding="utf-8")
 
 
 def main() -> int:
@@ -74,128 +106,29 @@ def main() -> int:
         print("There is no CUDA device here: nothing was measured.", file=sys.stderr)
         return 2
     given.out.mkdir(parents=True, exist_ok=True)
-    size = TINY if device.type == "cpu" else FULL
-    start = time.perf_counter()
-    result = STAGES[given.stage](device, size, given.out)
-    report = {
-        "stage": given.stage,
-        "tiny": size is TINY,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "seconds": time.perf_counter() - start,
-        **result,
-    }
-    path = given.out / f"gpu_{given.stage}.json"
-    path.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    print(json.dumps(report, indent=1))
-    return 0 if result.get("passed", True) else 1
+    stage = Stage(given.stage, device, TINY if device.type == "cpu" else FULL, given.out)
+    STAGES[given.stage](stage)
+    return 1 if stage.faults else 0
 
 
-def make_agent(preset: str, device: torch.device, size: Size, **overrides: Any) -> DQN:
-    """An agent whose replay, on its device, is filled with noise that has episodes."""
-    settings = {
-        "device": str(device),
-        "env.num_envs": NUM_ENVS,
-        "env.support": [-10.0, 10.0],
-        "replay.capacity_steps": size.rows * NUM_ENVS,
-        "replay.device": "same",
-    }
-    config = RunConfig.preset(preset, settings | size.overrides | overrides)
-    agent = DQN(config, ATARI, Stopwatch())
-    for obs, action, *rest in itertools.islice(steps_of_play(0), size.rows):
-        agent.replay.add(obs, action % ATARI.num_actions, *rest)
-    return agent
+def correctness(stage: Stage) -> None:
+    """Is a graph what it was captured from, replay on the device that on the host, and a resumed agent the same?"""
+    device, size = stage.device, stage.size
+    with checks.repeatable():
+        stage.find("replay on the device", lambda: checks.check_replay(device, size))
+        stage.find("priorities", lambda: checks.check_priorities(device, size))
+        for preset, head in CHECKED:
+            find = functools.partial(checks.check_whole, preset, head, device, size)
+            stage.find(f"whole updates, {preset} with {head}", find)
+        find = functools.partial(checks.check_whole, "btr", "iqn", device, size, **BFLOAT16)
+        stage.find("whole updates, btr with iqn, bfloat16", find)
+        stage.find("gradient, btr with iqn", lambda: checks.check_gradient("btr", "iqn", device, size))
+        stage.find("acting", lambda: checks.check_acting(device, size))
+        stage.find("resume", lambda: checks.check_resume(device, size))
 
 
-def make_eager(agent: DQN) -> DQN:
-    """The same agent, whose updates are what defines them."""
-    agent.learner.gradient_of = agent.learner.differentiate
-    return agent
-
-
-def distance(left: DQN, right: DQN) -> float:
-    """The largest relative difference of the mean loss of the last update of two agents."""
-    ours, wanted = (float(agent.last_update.losses.mean()) for agent in (left, right) if agent.last_update)
-    return abs(ours - wanted) / max(abs(wanted), 1e-8)
-
-
-def correctness(device: torch.device, size: Size, out: Path) -> dict[str, Any]:
-    """Is a graph what it was captured from, a replay on the device that on the host, and a resumed learner the same?
-
-    Kernels that add in any order make two runs differ, and training lets that grow: a second eager agent says how much.
-    """
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
-    checks = {f"graph, {preset} with {head}": check_graph(preset, head, device, size) for preset, head in CHECKED}
-    checks |= {
-        "replay on the device": check_replay(device, size),
-        "priorities": check_priorities(device, size),
-        "resume": check_resume(device, size),
-    }
-    return {"checks": checks, "passed": all(check["passed"] for check in checks.values())}
-
-
-def check_graph(preset: str, head: str, device: torch.device, size: Size) -> dict[str, Any]:
-    quick = make_agent(preset, device, size, head=head)
-    eager, again = (make_eager(make_agent(preset, device, size, head=head)) for _ in range(2))
-    of_graph, of_eager = [], []
-    for _ in range(size.updates):
-        for agent in (quick, eager, again):
-            agent.update()
-        of_graph.append(distance(quick, eager))
-        of_eager.append(distance(again, eager))
-    gradient_of = quick.learner.gradient_of
-    captured = not isinstance(gradient_of, Captured) or gradient_of.num_graphs == 1
-    close = max(of_graph[:50]) <= max(1e-4, 10 * max(of_eager[:50]))
-    close &= max(of_graph) <= max(1e-3, 10 * max(of_eager))
-    return {"graph_to_eager": max(of_graph), "eager_to_eager": max(of_eager), "passed": captured and close}
-
-
-def check_replay(device: torch.device, size: Size) -> dict[str, Any]:
-    """The same transitions from a replay on the device and from one on the host."""
-    there = make_agent("btr", device, size).replay
-    here = make_agent("btr", device, size, **{"replay.device": "cpu"}).replay
-    indices = UniformReplay.draw(here, 256)
-    wanted = here.gather(indices)
-    got = there.gather(indices._replace(step=indices.step.to(device))).to(torch.device("cpu"))
-    same = {
-        name: bool(torch.equal(getattr(got, name), value))
-        for name, value in wanted._asdict().items()
-        if value is not None
-    }
-    return {"fields": same, "passed": all(same.values())}
-
-
-def check_priorities(device: torch.device, size: Size) -> dict[str, Any]:
-    """Are transitions drawn in proportion to their weights? The largest deviation in standard deviations."""
-    replay = make_agent("btr", device, size, **{"replay.stratified": False}).replay
-    assert isinstance(replay, PrioritizedReplay)
-    indices = replay.draw(256)
-    error = torch.linspace(0.01, 100, 256, device=device)
-    replay.update_priorities(indices, error, error)
-    expected = replay.tree.weights / replay.tree.total() * size.draws
-    counts = torch.bincount(replay.leaf(replay.draw(size.draws)), minlength=len(expected))
-    deviation = float(((counts - expected) / expected.clamp(min=1.0).sqrt()).abs().max())
-    never = bool((counts[expected == 0] == 0).all())
-    return {"deviation": deviation, "never_of_weight_0": never, "passed": deviation < 6.5 and never}
-
-
-def check_resume(device: torch.device, size: Size) -> dict[str, Any]:
-    """A learner from a checkpoint draws the same random numbers and makes the same updates, to the tolerance above."""
-    whole, resumed = (make_agent("btr", device, size) for _ in range(2))
-    for _ in range(20):
-        whole.update()
-    resumed.load_state_dict(whole.state_dict())
-    distances = []
-    for _ in range(size.updates // 50 + 1):
-        whole.update()
-        resumed.update()
-        distances.append(distance(resumed, whole))
-    return {"distance": max(distances), "passed": max(distances) <= 1e-3}
-
-
-def milliseconds(operation: Callable[[], object], device: torch.device, size: Size) -> dict[str, float]:
-    """Median, smallest and largest of five timings of an operation, after it was captured where it is."""
+def milliseconds(operation: Callable[[], object], device: torch.device, size: Size, each: int = 1) -> dict[str, float]:
+    """Median, smallest and largest of five timings of one of `each` things that an operation does, once captured."""
     for _ in range(size.warm_up):
         operation()
     found = []
@@ -205,109 +138,123 @@ def milliseconds(operation: Callable[[], object], device: torch.device, size: Si
         for _ in range(size.timed):
             operation()
         synchronize(device)
-        found.append(1e3 * (time.perf_counter() - start) / size.timed)
+        found.append(1e3 * (time.perf_counter() - start) / size.timed / each)
     return {"median": statistics.median(found), "low": min(found), "high": max(found)}
 
 
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def update(stage: Stage) -> None:
+    """Milliseconds of an update with sampling and priorities: eager, with a captured gradient, and captured whole."""
+    size = stage.size._replace(rows=min(stage.size.rows, 500))
+    cases = [("dqn", head) for head in size.heads]
+    cases += [("btr", head) for head in BTR_HEADS if stage.size is FULL or head in size.heads]
+    for (preset, head), precision in itertools.product(cases, ({}, BFLOAT16)):
+        name = f"{preset} with {head}, {precision.get('agent.precision', 'float32')}: ms"
+        stage.find(name, functools.partial(time_updates, preset, head, stage.device, size, precision))
 
 
-def update(device: torch.device, size: Size, out: Path) -> dict[str, Any]:
-    """Milliseconds of an update by the learner, and of one with sampling and priorities, eager and captured."""
-    found: dict[str, Any] = {}
-    for preset, head in itertools.product(("dqn", "btr"), size.heads):
-        agent = make_agent(preset, device, size, head=head)
-        batch, _ = agent.replay.sample(agent.settings.batch_size)
-        captured = agent.learner.gradient_of
-        rows = {}
-        for name, gradient_of in {"eager": agent.learner.differentiate, "captured": captured}.items():
-            agent.learner.gradient_of = gradient_of
-            learn = functools.partial(agent.learner.update, batch)
-            rows[name] = milliseconds(learn, device, size)
-            rows[f"{name}, with replay"] = milliseconds(agent.update, device, size)
-        found[f"{preset}, batch {agent.settings.batch_size}, {head}"] = rows
-    return {"unit": "ms per update", "ms": found}
+def time_updates(
+    preset: str, head: str, device: torch.device, size: Size, precision: dict[str, Any]
+) -> dict[str, dict[str, float]]:
+    agent = make_agent(preset, device, size, head=head, **precision)
+    captured, timed = agent.learner.gradient_of, functools.partial(milliseconds, device=device, size=size)
+    agent.learner.gradient_of = agent.learner.differentiate
+    found = {"eager": timed(agent.update)}
+    agent.learner.gradient_of = captured
+    found["gradient captured"] = timed(agent.update)
+    for launched in (1, PER_LAUNCH):
+        launches = functools.partial(WholeUpdates(agent, launched), launched)
+        found[f"whole, {launched} to a launch"] = timed(launches, each=launched)
+    return found
 
 
-def replay(device: torch.device, size: Size, out: Path) -> dict[str, Any]:
-    """Milliseconds of sampling a batch onto the device, by where replay lies."""
-    found: dict[str, Any] = {}
-    for preset, place in itertools.product(("dqn", "btr"), ("same", "cpu")):
-        agent = make_agent(preset, device, size, **{"replay.device": place})
-        kept, batch_size = agent.replay, agent.settings.batch_size
-        name = f"{agent.config.replay.name}, batch {batch_size}, replay on {kept.device}"
-        found[name] = milliseconds(functools.partial(sample, kept, batch_size, device), device, size)
-    return {"unit": "ms per batch", "ms": found}
+def replay(stage: Stage) -> None:
+    """Milliseconds of adding a step and of sampling a batch onto the device, by where replay lies."""
+    for preset, place in itertools.product(("dqn", "btr"), ({}, HOST)):
+        name = f"{preset}, replay on the {'host' if place else 'device'}: ms"
+        stage.find(name, functools.partial(time_replay, preset, stage.device, stage.size, place))
 
 
-def sample(kept: UniformReplay, batch_size: int, device: torch.device) -> Batch:
-    return kept.sample(batch_size)[0].to(device)
+def time_replay(preset: str, device: torch.device, size: Size, place: dict[str, Any]) -> dict[str, Any]:
+    (agent,), steps = checks.make_agents(1, preset, device, size, **place)
+    timed = functools.partial(milliseconds, device=device, size=size)
+    told = list(itertools.islice(steps, 16))
+    turn = itertools.cycle(told)
+    return {
+        f"a batch of {agent.settings.batch_size}": timed(lambda: sample(agent)),
+        f"adding {len(told[0][1])} steps": timed(lambda: checks.add([agent], next(turn))),
+        "lies on": str(agent.replay.device),
+    }
 
 
-def end_to_end(device: torch.device, size: Size, out: Path) -> dict[str, Any]:
-    """Frames per second of whole runs on Pong once they learn, with replay on the device and in the host's memory."""
-    found: dict[str, Any] = {}
-    for preset, place in itertools.product(("dqn", "btr"), ("same", "cpu")):
-        overrides = {
-            "device": str(device),
-            "replay.device": place,
-            "env.num_envs": 4 if size is TINY else 64,
-            "replay.capacity_steps": 1_000 if size is TINY else 200_000,
-            "agent.learn_after_steps": 20 if size is TINY else 5_000,
-        }
-        config, _ = resolve(RunConfig.preset(preset, overrides | size.overrides), out / "none")
-        run = build(config, out / "none", Silent(config.steps))
-        try:
-            while run.agent.learner.num_updates < min(20, size.timed):
-                run.advance()
-            synchronize(device)
-            start, step, updates = time.perf_counter(), run.step, run.agent.learner.num_updates
-            while time.perf_counter() < start + size.seconds:
-                run.advance()
-            synchronize(device)
-            seconds = time.perf_counter() - start
-            found[f"{preset}, replay on {place}"] = {
-                "frames_per_second": (run.step - step) * run.venv.frames_per_step / seconds,
-                "updates_per_second": (run.agent.learner.num_updates - updates) / seconds,
-                "shares": run.stopwatch.shares(),
-            }
-        finally:
-            run.venv.close()
-    return {"runs": found}
+def sample(agent: DQN) -> Any:
+    return agent.replay.sample(agent.settings.batch_size)[0].to(agent.device)
 
 
-def pilot(device: torch.device, size: Size, out: Path) -> dict[str, Any]:
-    """BTR with IQN and with HL-Gauss on Breakout, one seed of each and 4M frames: a pilot, which decides nothing."""
+def end_to_end(stage: Stage) -> None:
+    """Frames per second of whole runs on Pong once they learn."""
+    for preset, (name, changes) in itertools.product(("dqn", "btr"), RUNS.items()):
+        stage.find(", ".join(filter(None, (preset, name))), functools.partial(run_for_a_while, preset, stage, changes))
+
+
+def run_for_a_while(preset: str, stage: Stage, changes: dict[str, Any]) -> dict[str, Any]:
+    size, device, tiny = stage.size, stage.device, stage.size is TINY
     overrides = {
         "device": str(device),
+        "env.num_envs": 4 if tiny else 64,
+        "replay.capacity_steps": 1_000 if tiny else 200_000,
+        "agent.learn_after_steps": 20 if tiny else 5_000,
+    }
+    config = RunConfig.preset(preset, overrides | size.overrides | changes)
+    run = build(resolve(config, stage.out / "none")[0], stage.out / "none", Silent(config.steps))
+    with contextlib.closing(run.venv):
+        while run.agent.learner.num_updates < (3 if tiny else 210):  # until all that will be is captured
+            run.advance()
+        synchronize(device)
+        start, step, updates = time.perf_counter(), run.step, run.agent.learner.num_updates
+        while time.perf_counter() < start + size.seconds:
+            run.advance()
+        synchronize(device)
+        seconds = time.perf_counter() - start
+        return {
+            "frames_per_second": (run.step - step) * run.venv.frames_per_step / seconds,
+            "updates_per_second": (run.agent.learner.num_updates - updates) / seconds,
+            "shares": run.stopwatch.shares(),
+        }
+
+
+def pilot(stage: Stage) -> None:
+    """BTR with IQN and with HL-Gauss on Breakout, one seed of each and 4M frames: a pilot, which decides nothing."""
+    until = time.perf_counter() + stage.size.pilot_seconds
+    for preset in PILOT:
+        stage.find(preset, functools.partial(train_until, until, preset, stage))
+
+
+def train_until(until: float, preset: str, stage: Stage) -> dict[str, Any]:
+    size, run_dir = stage.size, stage.out / "pilot" / preset
+    changed = {
+        "device": str(stage.device),
         "env.id": "ALE/Breakout-v5",
         "steps": size.pilot_steps,
         "agent.learn_after_steps": min(50_000, size.pilot_steps // 2),
+        "agent.acting_network": "lagged",
         "exploration.epsilon_steps": size.pilot_steps // 4,
         "replay.capacity_steps": size.pilot_steps,
         "checkpoint.every_steps": max(1, size.pilot_steps // 10),
         "evaluation.every_steps": max(1, size.pilot_steps // 4),
     } | (LITTLE_PLAY | {"env.num_envs": 4} if size is TINY else {})
-    until, found = time.perf_counter() + size.pilot_seconds, {}
-    for preset in PILOT:
-        left = until - time.perf_counter()
-        if left < 30:
-            found[preset] = "not reached in this call: call again"
-            continue
-        timer = threading.Timer(left, os.kill, (os.getpid(), signal.SIGTERM))  # which a run answers by a checkpoint
-        timer.start()
-        try:
-            config = RunConfig.preset(preset, overrides | size.overrides)
-            found[preset] = train(config, out / "pilot" / preset)._asdict() | {"run_dir": str(out / "pilot" / preset)}
-        finally:
-            timer.cancel()
-    finished = all(isinstance(run, dict) and run["finished"] for run in found.values())
-    return {"pilot": True, "frames": size.pilot_steps * 4, "finished": finished, "changed": overrides, "runs": found}
+    left = until - time.perf_counter()
+    if left < 30:
+        return {"finished": False, "note": "not reached in this call: call again"}
+    timer = threading.Timer(left, os.kill, (os.getpid(), signal.SIGTERM))  # which a run answers by a checkpoint
+    timer.start()
+    try:
+        summary = train(RunConfig.preset(preset, changed | size.overrides), run_dir)
+    finally:
+        timer.cancel()
+    return summary._asdict() | {"run_dir": str(run_dir), "changed": changed, "frames": 4 * size.pilot_steps}
 
 
-STAGES: dict[str, Callable[[torch.device, Size, Path], dict[str, Any]]] = {
+STAGES: dict[str, Callable[[Stage], None]] = {
     "correctness": correctness,
     "update": update,
     "replay": replay,

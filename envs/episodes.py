@@ -31,13 +31,13 @@ class EpisodeStatistics:
             ValueError: a shape is not [N].
         """
         wanted = (len(self._returns),)
-        if np.shape(reward) != wanted or np.shape(done) != wanted:
-            raise ValueError(f"reward {np.shape(reward)} and done {np.shape(done)} must both be {wanted}")
+        if reward.shape != wanted or done.shape != wanted:
+            raise ValueError(f"reward {reward.shape} and done {done.shape} must both be {wanted}")
         finished = []
-        for index in range(len(self._returns)):
-            self._returns[index] += float(reward[index])
+        for index, (gained, ended) in enumerate(zip(reward.tolist(), done.tolist(), strict=True)):
+            self._returns[index] += gained
             self._lengths[index] += 1
-            if done[index]:
+            if ended:
                 finished.append(Episode(index, self._returns[index], self._lengths[index]))
                 self._returns[index], self._lengths[index] = 0.0, 0
         return finished

@@ -49,8 +49,10 @@ def episode_seed(run_seed: int, env_index: int, episode_index: int) -> int:
             f"seeds are made from numbers >= 0, got run_seed={run_seed}, "
             f"env_index={env_index}, episode_index={episode_index}"
         )
-    words = np.random.SeedSequence([run_seed, env_index, episode_index]).generate_state(1, np.uint64)
-    return int(words[0]) % (2**31 - 1)
+    numbers = [run_seed, env_index, episode_index]
+    # An array is the same to it as a list, and sooner read, but for numbers of more than 32 bits.
+    words = np.random.SeedSequence(numbers if max(numbers) >= 2**32 else np.array(numbers, np.uint32))
+    return int(words.generate_state(1, np.uint64)[0]) % (2**31 - 1)
 
 
 class VectorEnv(ABC):

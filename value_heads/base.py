@@ -46,7 +46,8 @@ class Atoms(NamedTuple):
 
     def mean(self) -> Tensor:
         """sum_k p_k v_k, [...]."""
-        return (self.values * self.probs).sum(-1)
+        weighted = self.values * self.probs
+        return weighted.squeeze(-1) if weighted.shape[-1] == 1 else weighted.sum(-1)
 
     def backup(self, reward: Tensor, discount: Tensor) -> "Atoms":
         """The distribution of reward + discount * Z; `reward` and `discount` are [...], without K.

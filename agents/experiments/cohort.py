@@ -38,6 +38,8 @@ def check_cohort(configs: Sequence[RunConfig]) -> None:
         raise ConfigError(f"agent.name: a cohort is of 'dqn', got {first.agent.name!r}")
     if first.head.members > 1:
         raise ConfigError(f"head.members: a cohort is of networks with one head, got {first.head.members}")
+    if first.agent.acting_network == "lagged":  # pyright: ignore[reportAttributeAccessIssue]
+        raise ConfigError("agent.acting_network: a cohort acts by 'online' or 'target' networks, got 'lagged'")
     for table in ("augmentation", "resets", "annealing"):
         if getattr(first, table) is not None:
             raise ConfigError(f"{table}: a cohort has no such thing, leave the table out")
@@ -174,7 +176,7 @@ class Cohort:
                 agent.last_update = self.learner.update_of(i)
 
 
-ARRAYS = ("predicted", "returns", "weight", "begins")  # of a value bias
+PER_ENV = ("predicted", "returns", "weight", "begins")  # of a value bias
 
 
 class SharedValueBias(ValueBias):
@@ -184,18 +186,16 @@ class SharedValueBias(ValueBias):
         self.members, self.envs_each = members, len(members[0].returns)
         super().__init__(len(members) * self.envs_each, members[0].gamma)
 
-    def keep(self, envs: np.ndarray, biases: list[float]) -> None:
-        for env, bias in zip(envs.tolist(), biases, strict=True):
-            self.members[env // self.envs_each].biases.append(bias)
+    def keep(self, env: int, bias: float) -> None:
+        self.members[env // self.envs_each].biases.append(bias)
 
     def take(self) -> None:
-        for name in ARRAYS:
-            setattr(self, name, np.concatenate([getattr(member, name) for member in self.members]))
-        self.some_begin = bool(self.begins.any())
+        for name in PER_ENV:
+            setattr(self, name, [value for member in self.members for value in getattr(member, name)])
+        self.some_begin = any(self.begins)
 
     def give(self) -> None:
-        for name in ARRAYS:
-            for member, own in zip(self.members, np.split(getattr(self, name), len(self.members)), strict=True):
-                setattr(member, name, own.copy())
-        for member in self.members:
-            member.some_begin = bool(member.begins.any())
+        for i, member in enumerate(self.members):
+            for name in PER_ENV:
+                setattr(member, name, getattr(self, name)[i * self.envs_each : (i + 1) * self.envs_each])
+            member.some_begin = any(member.begins)

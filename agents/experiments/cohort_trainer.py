@@ -117,7 +117,7 @@ def loop(cohort: Cohort, routines: Sequence[Routine], stop: StopRequest) -> None
     while cohort.step < cohort.config.steps and stop.signum is None:
         before = cohort.step
         cohort.advance()
-        if routines[0].due(before):
+        if cohort.step >= routines[0].next_step:
             cohort.give()
             for routine in routines:
                 routine.after(before)

@@ -88,7 +88,7 @@ class Gradient(NamedTuple):
     """What an update saw, and what the weights are to be changed by."""
 
     update: Update
-    gradients: list[Tensor]  # of each parameter
+    gradients: list[Tensor]  # of each parameter, or of all in one piece: see `Optimizer.as_stepped`
     norm: Tensor | None  # of all, where they are to be clipped
 
 
@@ -153,12 +153,11 @@ class Learner:
 
     def step(self, batch: Batch | SequenceBatch, gradient_of: Callable[..., Gradient]) -> Gradient:
         """Change the weights once, by tensors alone: a CUDA graph may do it again."""
-        size = batch.size
         if self.augmentation is not None:
             batch = self.augmentation(batch, self.generator)
         self.online.torso.before_update()
-        draws = self.online.head.draw(size, self.generator, bootstrap=False) or None
-        target_draws = self.target_draws(size)
+        draws = self.online.head.draw(batch.size, self.generator, bootstrap=False) or None
+        target_draws = self.target_draws(batch.size)
         gradient = self.clip(gradient_of(batch, draws, target_draws))
         self.optimizer.step(gradient.gradients)
         return gradient
@@ -173,13 +172,10 @@ class Learner:
         """The gradient of the loss of a batch in the weights."""
         update = self.td_loss(batch, draws, target_draws)
         found = torch.autograd.grad(update.loss, self.parameters, allow_unused=True, materialize_grads=True)
-        # A gradient may lie in memory in another order than its weights, which an optimiser does not see.
-        pairs = zip(found, self.parameters, strict=True)
-        gradients = [g if g.stride() == p.stride() else torch.empty_like(p).copy_(g) for g, p in pairs]
-        norm = None if self.max_grad_norm is None else nn.utils.get_total_norm(gradients)
+        gradients = self.optimizer.as_stepped(found)
+        norm = None if self.max_grad_norm is None else total_norm(gradients)
         return Gradient(update._replace(loss=update.loss.detach()), gradients, norm)
 
-    @torch.inference_mode()
     def clip(self, gradient: Gradient) -> Gradient:
         """The same gradient with a norm of at most max_grad_norm, as `torch.nn.utils.clip_grad_norm_` has it.
 
@@ -187,14 +183,14 @@ class Learner:
         """
         if gradient.norm is None or self.max_grad_norm is None:
             return gradient
-        norm = float(gradient.norm) if self.device.type == "cpu" else gradient.norm
+        norm = float(gradient.norm.numpy()) if self.device.type == "cpu" else gradient.norm
         scale = self.max_grad_norm / (norm + 1e-6)
         if isinstance(scale, Tensor):
             scale = scale.clamp(max=1.0)
         elif scale >= 1:
             return gradient
-        clipped = torch._foreach_mul(gradient.gradients, scale)  # pyright: ignore[reportPrivateImportUsage]
-        return gradient._replace(gradients=list(clipped))
+        with torch.inference_mode():
+            return gradient._replace(gradients=[part * scale for part in gradient.gradients])
 
     def target_draws(self, size: int) -> Draws | None:
         """Random numbers for the target's prediction, and under "choice" noise for the online network's actions."""
@@ -215,7 +211,7 @@ class Learner:
         """Norm of the last update's gradient before clipping, for people to look at."""
         if self.last is None:
             return 0.0
-        return float(nn.utils.get_total_norm(self.last.gradients) if self.last.norm is None else self.last.norm)
+        return float(total_norm(self.last.gradients) if self.last.norm is None else self.last.norm)
 
     def set_lr(self, lr: float) -> None:
         """The learning rate of the next updates."""
@@ -242,3 +238,8 @@ class Learner:
         self.num_updates = state["num_updates"]
         if len(self.td_loss.trained):
             self.td_loss.trained.load_state_dict(state["regularizers"])
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of all of them as one vector."""
+    return torch.linalg.vector_norm(gradients[0]) if len(gradients) == 1 else nn.utils.get_total_norm(gradients)

@@ -11,7 +11,6 @@ its arguments, or in tensors (weights, buffers) that are changed in place. What 
 
 import copy
 import dataclasses
-import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,9 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from agents.learning.simplified import simplify
+
 aten = torch.ops.aten
 # Operations under the names that Python's arguments reach in half the time; what is not here is called as it was noted.
 QUICK = {
+    aten._addmm_activation.default: torch._addmm_activation,
     aten.add.Tensor: torch.add,
     aten.addmm.default: torch.addmm,
     aten.argmax.default: torch.argmax,
@@ -48,10 +50,6 @@ QUICK = {
     aten.view.default: Tensor.view,
     aten.where.self: torch.where,
 }
-# Operations whose result depends on nothing but the shape of their argument.
-OF_SHAPE = (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default)
-OF_SHAPE += (aten.new_ones.default, aten.new_zeros.default, aten.new_full.default)
-SAME = (aten.detach.default, aten.alias.default)  # operations that give their argument, where no gradient is followed
 
 
 def recorded(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
@@ -77,6 +75,7 @@ class Recorded:
         self.function, self.after = function, after
         self.calls: dict[Any, int] = {}  # of each kind of arguments, before it was recorded
         self.recordings: dict[Any, Callable[..., Any]] = {}
+        self.inference_mode = torch.inference_mode()
 
     def __call__(self, *args: Any) -> Any:
         tensors, kind = [], []
@@ -89,7 +88,7 @@ class Recorded:
                 return self.function(*args)
             with torch.inference_mode(mode=False), torch.enable_grad():
                 recording = self.recordings[key] = self.record(args, [tensor.clone() for tensor in tensors])
-        with torch.inference_mode():
+        with self.inference_mode:
             return recording(*tensors)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Recorded":
@@ -130,7 +129,13 @@ def collect(value: Any, tensors: list[Tensor], kind: list[Any]) -> None:
         kind.append(None)
     elif isinstance(value, (tuple, list)):
         for part in value:
-            collect(part, tensors, kind)
+            if type(part) is Tensor:  # as nearly all are: without a call for each
+                tensors.append(part)
+                kind.append((part.shape, part.dtype, part.stride()))
+            elif part is None:
+                kind.append(None)
+            else:
+                collect(part, tensors, kind)
     elif isinstance(value, dict):
         kind.extend(value)
         for part in value.values():
@@ -154,86 +159,6 @@ def rebuild(value: Any, tensors: Iterator[Tensor]) -> Any:
             value, **{f.name: rebuild(getattr(value, f.name), tensors) for f in dataclasses.fields(value)}
         )
     return value
-
-
-class Values(fx.Interpreter):
-    """What each node of a graph gave when it was run."""
-
-    def __init__(self, module: fx.GraphModule):
-        super().__init__(module, garbage_collect_values=False)
-        self.seen: dict[fx.Node, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.seen[n] = super().run_node(n)
-        return self.seen[n]
-
-
-def simplify(module: fx.GraphModule, tensors: list[Tensor]) -> dict[fx.Node, Tensor]:
-    """Leave out of a graph what changes nothing, and give the tensors that it finds instead of computing.
-
-    Views of weights, and what depends on shapes alone, are made here once; a view of a view is made in one step. Where
-    an operation changes a tensor in place or draws random numbers, all stay. `tensors` are what it was recorded with.
-    """
-    graph, constants = module.graph, {}
-    whole = any(isinstance(node.target, torch._ops.OpOverload) and not is_pure(node.target) for node in graph.nodes)
-    seen: dict[str, fx.Node] = {}
-    fixed: set[fx.Node] = set()  # constants that never change, as weights do
-    values = Values(module)
-    if not whole:
-        values.run(*tensors)
-    for node in list(graph.nodes):
-        if node.op == "get_attr":
-            constants[node] = operator.attrgetter(str(node.target))(module).detach()
-        if node.op != "call_function":
-            continue
-        first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
-        twin = None
-        if node.target in SAME:
-            twin = first
-        elif node.target is aten.t.default and first is not None and first.target is aten.t.default:
-            twin = first.args[0]
-        elif first in constants and is_view(node.target):
-            constants[node] = node.target(constants[first], *node.args[1:], **node.kwargs)
-            fixed.update([node] if first in fixed else [])
-        elif not whole and isinstance(node.target, torch._ops.OpOverload):
-            if node.target in OF_SHAPE or fixed.issuperset(node.all_input_nodes):
-                fixed.add(node)
-                constants[node] = values.seen[node]
-                continue
-            in_one_step(node, values.seen)
-            twin = seen.setdefault(repr((node.target, node.args, node.kwargs)), node)
-        if isinstance(twin, fx.Node) and twin is not node:
-            node.replace_all_uses_with(twin)
-            graph.erase_node(node)
-    if not whole:
-        graph.eliminate_dead_code()
-    return constants
-
-
-def in_one_step(node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
-    """Make a node that is a view of views one of what they are views of, where that begins at the same number."""
-    base = node
-    while is_view(base.target) and isinstance(base.args[0], fx.Node):
-        base = base.args[0]
-    view, whole = values[node], values[base]
-    if base in (node, node.args[0]) or view.storage_offset() != whole.storage_offset():
-        return
-    node.target, node.kwargs = aten.as_strided.default, {}
-    node.args = (base, list(view.shape), list(view.stride()))
-
-
-def is_pure(target: torch._ops.OpOverload) -> bool:
-    """Whether an operation changes nothing, and gives the same for the same arguments."""
-    return not target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in target.tags
-
-
-def is_view(target: Any) -> bool:
-    """Whether an operation gives another view of its first argument, and does nothing else."""
-    if not isinstance(target, torch._ops.OpOverload):
-        return False
-    schema = target._schema
-    alias = schema.arguments[0].alias_info if schema.arguments else None
-    return alias is not None and not alias.is_write and [str(given.type) for given in schema.returns] == ["Tensor"]
 
 
 def write(graph: fx.Graph, constants: Mapping[fx.Node, Tensor], result: Any) -> Callable[..., Any]:

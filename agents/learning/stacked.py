@@ -88,7 +88,7 @@ class StackedLearner:
         for (name, rates), members in itertools.groupby(settings):
             rows = slice(start, start := start + len(list(members)))
             params = [transposed(self.weights[name].detach()[rows]) for name in self.names]
-            optimizers.append((rows, Optimizer(name, params, **rates)))
+            optimizers.append((rows, Optimizer(name, params, **rates, in_one_piece=False)))  # views of the weights
         return optimizers
 
     def part(self, part: str) -> dict[str, Tensor]:

@@ -12,16 +12,17 @@ import numpy as np
 class ValueBias:
     """Q(s_0) - sum_t gamma**t r_t of finished episodes, N environments.
 
-    Episodes that were cut off count only where what is missing weighs less than 1 % (gamma**length < 0.01).
+    Episodes that were cut off count only where what is missing weighs less than 1 % (gamma**length < 0.01). Numbers of
+    Python, one environment after the other: for a few of them that takes a third of the time of arrays.
     """
 
     NEGLIGIBLE = 0.01
 
     def __init__(self, num_envs: int, gamma: float):
         self.gamma = gamma
-        self.predicted, self.returns = np.zeros(num_envs), np.zeros(num_envs)
-        self.weight = np.ones(num_envs)  # gamma**t
-        self.begins, self.some_begin = np.ones(num_envs, bool), True
+        self.predicted, self.returns = [0.0] * num_envs, [0.0] * num_envs
+        self.weight = [1.0] * num_envs  # gamma**t
+        self.begins, self.some_begin = [True] * num_envs, True
         self.biases: list[float] = []
 
     def update(self, q_values: np.ndarray, reward: np.ndarray, terminal: np.ndarray, done: np.ndarray) -> None:
@@ -30,19 +31,21 @@ class ValueBias:
         Where a value ends within an episode (a lost life), the next one begins.
         """
         if self.some_begin:
-            self.predicted = np.where(self.begins, q_values.max(-1), self.predicted)
-        self.returns += self.weight * reward
-        self.weight *= self.gamma
-        ended = terminal | done
-        self.begins, self.some_begin = ended, np.count_nonzero(ended) > 0  # any() takes 5 times as long
-        if self.some_begin:
-            counted = terminal | (done & (self.weight < self.NEGLIGIBLE))
-            self.keep(np.flatnonzero(counted), (self.predicted - self.returns)[counted].tolist())
-            self.returns[ended], self.weight[ended] = 0.0, 1.0
+            values = zip(self.begins, q_values.max(-1).tolist(), self.predicted, strict=True)
+            self.predicted = [value if begins else before for begins, value, before in values]
+            self.begins, self.some_begin = [False] * len(self.begins), False
+        steps = zip(reward.tolist(), terminal.tolist(), done.tolist(), strict=True)
+        for env, (gained, ends, over) in enumerate(steps):
+            self.returns[env] += self.weight[env] * gained
+            self.weight[env] *= self.gamma
+            if ends or over:
+                if ends or self.weight[env] < self.NEGLIGIBLE:
+                    self.keep(env, self.predicted[env] - self.returns[env])
+                self.discard(env)
 
-    def keep(self, envs: np.ndarray, biases: list[float]) -> None:
-        """Keep those of episodes that ended in the environments `envs`."""
-        self.biases += biases
+    def keep(self, env: int, bias: float) -> None:
+        """Keep that of an episode that ended in the environment `env`."""
+        self.biases.append(bias)
 
     def discard(self, env: int) -> None:
         """Forget the running episode of one environment."""
@@ -56,11 +59,10 @@ class ValueBias:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        arrays = {name: getattr(self, name).tolist() for name in ("predicted", "returns", "weight", "begins")}
-        return arrays | {"biases": self.biases}
+        names = ("predicted", "returns", "weight", "begins", "biases")
+        return {name: list(getattr(self, name)) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("predicted", "returns", "weight", "begins"):
-            setattr(self, name, np.array(state[name]))
-        self.some_begin = bool(self.begins.any())
-        self.biases = list(state["biases"])
+        for name, values in state.items():
+            setattr(self, name, list(values))
+        self.some_begin = any(self.begins)

@@ -25,18 +25,26 @@ class ImageTorso(Torso):
     """A torso for images [C, H, W]: its features are flattened maps [C', H', W'].
 
     Weights and images lie with channels last, which is faster on a CPU (LOG.md). A subclass builds its layers and
-    calls `measure` at the end.
+    calls `measure` at the end. With `precision` bfloat16 products are made in that (autocast); weights, and features
+    from the last map on, are float32 always.
     """
 
     map_shape: tuple[int, int, int]
     renormalize = False  # whether features are brought to [0, 1]
+    precision = torch.float32
 
     @abstractmethod
     def encode(self, obs: Tensor) -> Tensor:
         """Float images [B, C, H, W] -> maps [B, C', H', W']."""
 
     def forward(self, obs: Tensor) -> Tensor:
-        features = self.encode(obs.contiguous(memory_format=torch.channels_last)).flatten(1)
+        obs = obs.contiguous(memory_format=torch.channels_last)
+        if self.precision == torch.float32:
+            features = self.encode(obs).flatten(1)
+        else:
+            with torch.autocast(obs.device.type, self.precision):
+                features = self.encode(obs).flatten(1)
+            features = features.float()
         return renormalized(features) if self.renormalize else features
 
     @torch.no_grad()
@@ -46,6 +54,21 @@ class ImageTorso(Torso):
         _, channels, height, width = self.encode(torch.zeros(1, *obs_shape)).shape
         self.map_shape = (channels, height, width)
         self.out_features = math.prod(self.map_shape)
+
+
+def set_precision(torso: Torso, name: str, precision: str) -> None:
+    """Let the encoder called `name` make its products in `precision`.
+
+    Raises:
+        ValueError: for one that is no `ImageTorso`, in other than float32.
+    """
+    if isinstance(torso, ImageTorso):
+        torso.precision = getattr(torch, precision)
+    elif precision != "float32":
+        raise ValueError(
+            f"agent.precision {precision!r} is for nature, impala, hadamax, resnet and other torsos made like them, "
+            f"got torso {name!r}"
+        )
 
 
 def renormalized(features: Tensor) -> Tensor:

@@ -44,8 +44,9 @@ class SpectralConv2d(nn.Conv2d):
         self.v.copy_(functional.normalize(kernel.T @ self.u, dim=0))
 
     def sigma(self) -> Tensor:
-        """The estimate of the largest singular value, a scalar; never above the true one."""
-        return self.u @ (self.weight.flatten(1) @ self.v)
+        """The estimate of the largest singular value, a scalar, in float32; never above the true one."""
+        # Not as two matrix products: in a network with bfloat16 these would be in that.
+        return (self.u * (self.weight.flatten(1) * self.v).sum(1)).sum()
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight / self.sigma(), self.bias)

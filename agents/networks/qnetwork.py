@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from agents.networks.base import as_floats
+from agents.networks.base import as_floats, set_precision
 from agents.networks.output_layers import OUTPUT_LAYERS
 from agents.networks.torsos import TORSOS, Torso, default_torso
 from agents.normalization import ObservationNormalizer
@@ -78,6 +78,7 @@ def make_network(config: "RunConfig", spec: EnvSpec, part: str = "weights") -> Q
         raise ValueError("env.support is still 'auto': resolve it first (agents.running.support)")
     with seeded(child_seed(config.seed, part)):
         torso = make_torso(spec.obs_shape, **config.torso.model_dump(exclude={"name"}))
+        set_precision(torso, torso_name, config.agent.precision)
         lstm = None if lstm_size is None else make_lstm(torso.out_features, spec.num_actions, lstm_size)
         head = make_head(
             config.head.name,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agents.replay.mapped import mapped_zeros
 from agents.replay.memory import check_fits
-from agents.replay.rows import RowWriter, sent, take
+from agents.replay.rows import RowWriter, put, take
 
 Shape = Sequence[int]
 NO_SLOT = np.array(-1)
@@ -112,9 +112,9 @@ class ObservationStore:
     def write_finals(self, at: int, done: np.ndarray, newest: np.ndarray) -> None:
         ended = np.flatnonzero(done)
         self.make_room(len(ended))
-        slots = torch.arange(self.num_finals, self.num_finals + len(ended), device=self.device)
-        self.final_slot[at].index_copy_(0, sent(torch.from_numpy(ended), self.device), slots)
-        self.finals.index_copy_(0, slots % len(self.finals), sent(torch.from_numpy(newest[ended]), self.device))
+        slots = np.arange(self.num_finals, self.num_finals + len(ended))
+        put(self.final_slot[at], ended, slots)
+        put(self.finals, slots % len(self.finals), newest[ended])
         self.num_finals += len(ended)
 
     def make_room(self, count: int) -> None:

@@ -97,8 +97,7 @@ class PrioritizedReplay(UniformReplay):
         first, stop = max(first, old_first), max(stop, old_stop)
         if (first, stop) == self.weighted_rows:
             return
-        gone = self.leaves(old_first, min(first, old_stop))
-        new = self.leaves(max(first, old_stop), stop)
+        gone, new = self.leaves(old_first, min(first, old_stop)), self.leaves(max(first, old_stop), stop)
         weight = torch.cat([self.max_weight.new_zeros(len(gone)), self.max_weight.expand(len(new))])
         self.tree.set(torch.cat([gone, new]), weight)
         self.note_weighted(first, stop)
@@ -127,24 +126,21 @@ class PrioritizedReplay(UniformReplay):
         batch, indices = super().sample(batch_size)
         return batch._replace(weight=self.importance_weights(self.probability(indices))), indices
 
-    def draw(self, batch_size: int) -> Indices:
-        """Where the transitions of a batch start: the inverse of the distribution function at uniform numbers."""
+    def draw(self, batch_size: int, uniform: Tensor | None = None) -> Indices:
+        """Where the transitions of a batch start: the inverse of the distribution function at `uniform` numbers."""
         self.weigh_new()
-        return self.at(sent(self.uniform(batch_size), self.device))
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Numbers in [0, 1) for batches [..., B], on the host: all that is random in where they start."""
-        uniform = torch.rand(shape, dtype=torch.float64, generator=self.generator)
-        return (torch.arange(shape[-1]) + uniform) / shape[-1] if self.stratified else uniform
-
-    def at(self, uniform: Tensor) -> Indices:
-        """Where the distribution function has the values [B]."""
+        uniform = sent(self.uniform(batch_size), self.device) if uniform is None else uniform
         leaf = self.tree.find((uniform - self.uniform_mix) / (1 - self.uniform_mix) * self.tree.total())
         step = self.start + (leaf - self.start) % self.tree.capacity
         if self.uniform_mix:
             any_step = self.start + (uniform / self.uniform_mix * (self.stop - self.start)).long()
             step = torch.where(uniform < self.uniform_mix, torch.minimum(any_step, self.stop - 1), step)
         return Indices(step, self.num_envs)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1) for batches [..., B], on the host."""
+        uniform = torch.rand(shape, dtype=torch.float64, generator=self.generator)
+        return (torch.arange(shape[-1]) + uniform) / shape[-1] if self.stratified else uniform
 
     def probability(self, indices: Indices) -> Tensor:
         """P(i) [B], float64, of transitions that can be sampled."""
@@ -168,10 +164,6 @@ class PrioritizedReplay(UniformReplay):
         An error that is no finite number counts as the largest so far. What is no longer there is left out.
         """
         self.weigh_new()
-        self.weigh(indices, td_error, losses)
-
-    def weigh(self, indices: Indices, td_error: Tensor, losses: Tensor) -> None:
-        """`update_priorities` where no row has come since, by tensors alone."""
         error = (td_error if self.priority == "td_error" else losses).to(self.device, torch.float64)
         weight = (error.abs() + self.epsilon) ** self.exponent
         weight = torch.where(weight.isfinite(), weight, self.max_weight)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+ROW = ("action", "reward", "terminal", "episode_end")  # the columns that every replay has, besides observations
+
 
 class Indices(NamedTuple):
     """Steps of a replay, by absolute number row * N + env, of any shape [...]; the step after one is N further."""
@@ -44,6 +46,16 @@ class RowWriter:
         """column[at] = value [N, ...], for each of them."""
         for column, value in zip(self.columns, values, strict=True):
             column[at] = value if isinstance(column, np.ndarray) else sent(torch.from_numpy(value), column.device)
+
+
+def put(column: Tensor, places: np.ndarray, value: np.ndarray) -> None:
+    """column[places] = value, where no place is there twice, and few are."""
+    if column.is_cpu:
+        host = column.numpy()
+        for place, one in zip(places.tolist(), value, strict=True):
+            host[place] = one
+    else:
+        column.index_copy_(0, *(sent(torch.from_numpy(given), column.device) for given in (places, value)))
 
 
 def sent(value: Tensor, device: torch.device) -> Tensor:

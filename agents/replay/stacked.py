@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from agents.replay.rows import Indices
+from agents.replay.rows import ROW, Indices, RowWriter
 from agents.replay.uniform import UniformReplay
 
 
@@ -41,13 +41,14 @@ class StackedReplay(UniformReplay):
             device=first.device,
         )
         self.ended = np.zeros(len(replays), np.int64)  # episodes of each that have ended
-        self.gammas, self.steps_ahead = first.gammas, first.steps_ahead
+        self.powers, self.gammas, self.steps_ahead = first.powers, first.gammas, first.steps_ahead
         for i, replay in enumerate(replays):
             for name in self.row_names():
                 setattr(replay, name, getattr(self, name)[:, self.columns(i)])
             for name in ("frames", "age"):
                 setattr(replay.observations, name, getattr(self.observations, name)[:, self.columns(i)])
-            del replay.write, replay.observations.write_row  # which have the memory of before: rows are written here
+            replay.write = RowWriter(*(getattr(replay, name) for name in ROW))
+            replay.observations.keep_in(replay.observations.frames)
 
     def columns(self, i: int) -> slice:
         """The environments of replay i."""
@@ -127,6 +128,7 @@ class StackedReplay(UniformReplay):
             live = slots[slots >= 0].sort().values  # the last that came, as rows are forgotten in order
             own.num_finals, own.oldest_final = count, count - len(live)
             own.final_slot = torch.where(slots >= 0, own.oldest_final + torch.searchsorted(live, slots), -1)
+            own.keep_in(own.frames)
             own.finals = own.finals.new_zeros(max(64, 2 * len(live)), *own.frame_shape)
             numbers = torch.arange(own.oldest_final, own.num_finals, device=self.device)
             own.finals[numbers % len(own.finals)] = store.finals[live % len(store.finals)]

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from agents.learning.batch import Batch
-from agents.replay.host import gather_simple, is_simple
+from agents.replay.host import HostReader
 from agents.replay.mapped import usable_directory
 from agents.replay.memory import check_fits
 from agents.replay.observations import ObservationStore, Shape
-from agents.replay.rows import Indices, RowWriter, sent, take
+from agents.replay.rows import ROW, Indices, RowWriter, sent, take
 
 
 class Ahead(NamedTuple):
@@ -95,7 +95,7 @@ class UniformReplay:
         )
         self.bootstrap_probability = bootstrap_probability
         self.bootstrap_mask = torch.ones(T, num_envs, num_members, dtype=torch.bool, device=device) if masked else None
-        self.write = RowWriter(self.action, self.reward, self.terminal, self.episode_end)
+        self.write = RowWriter(*(getattr(self, name) for name in ROW))
         self.set_returns(n_step, gamma)
         self.generator = torch.Generator().manual_seed(seed)
         self.rows = 0  # absolute number of the next row
@@ -112,8 +112,8 @@ class UniformReplay:
         """
         if not 1 <= n_step <= self.n_step:
             raise ValueError(f"n_step is {n_step}, wanted 1 to {self.n_step}, which this replay was made for")
-        self.gamma = gamma
-        self.gammas = gamma ** torch.arange(n_step + 1, dtype=torch.float64, device=self.device)
+        self.powers = gamma ** np.arange(n_step + 1, dtype=np.float64)
+        self.gammas = torch.from_numpy(self.powers).to(self.device)
         self.steps_ahead = torch.arange(n_step, device=self.device)
 
     def __len__(self) -> int:
@@ -180,8 +180,8 @@ class UniformReplay:
 
     def gather(self, indices: Indices) -> Batch:
         """The transitions that start at `indices`."""
-        if is_simple(self):
-            return gather_simple(self, indices.step)
+        if self.observations.may_look and not self.future_steps:
+            return HostReader(self).gather(indices.step.numpy())
         step, place = indices.step, self.observations.place
         reward, discount, last, at_last = self.look_ahead(step)
         at, after = at_last if last is step else place(step), place(last + self.num_envs)
@@ -216,7 +216,7 @@ class UniformReplay:
         place = self.observations.place
         if len(self.steps_ahead) == 1:
             at = place(step)
-            return Ahead(take(self.reward, at), torch.where(take(self.terminal, at), 0.0, self.gamma), step, at)
+            return Ahead(take(self.reward, at), torch.where(take(self.terminal, at), 0.0, self.powers[1]), step, at)
         at = place(step.unsqueeze(-1) + self.num_envs * self.steps_ahead)  # [B, n]
         stops = (take(self.terminal, at) | take(self.episode_end, at)).long()
         taken = (stops.cumsum(-1) - stops) == 0  # no stop before this step
@@ -277,7 +277,7 @@ class UniformReplay:
     def row_names(self) -> list[str]:
         masks = [] if self.next_mask is None else ["next_mask", "mask"]
         bootstrap = [] if self.bootstrap_mask is None else ["bootstrap_mask"]
-        return ["action", "reward", "terminal", "episode_end", *masks, *bootstrap]
+        return [*ROW, *masks, *bootstrap]
 
     def state_dict(self) -> dict[str, Any]:
         """All but the rows, which go by `segment`; only those that were cut are here, as older segments lack that."""

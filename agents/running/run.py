@@ -70,14 +70,11 @@ class Run:
         self.agent.learn()
         with self.stopwatch("env"):
             step = self.venv.recv()
-            done = step.done
-            self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, done)]
-            next_mask = self.venv.action_mask
-        self.agent.observe(
-            Transition(self.obs, action, step.reward, step.terminal, done, step.next_obs, next_mask, mask)
-        )
-        with self.stopwatch("env"):
+            done, masks = step.done, (self.venv.action_mask, mask)
+            transition = Transition(self.obs, action, step.reward, step.terminal, done, step.next_obs, *masks)
             self.obs = self.venv.reset_done(done) if np.count_nonzero(done) else step.next_obs
+        self.episodes += [(e.episodic_return, e.length) for e in self.statistics.update(step.reward, done)]
+        self.agent.observe(transition)
         self.step += self.config.env.num_envs
 
     def scalars(self, steps_per_second: float) -> dict[str, float]:

@@ -90,8 +90,10 @@ def describe(config: RunConfig, run: Run, support_source: str) -> str:
     spec, protocol, (low, high) = run.spec, protocol_of(config.env), config.env.support
     options = ", ".join(f"{k} {v}" for k, v in config.head.options().items())
     weights = sum(p.numel() for p in run.agent.online.parameters())
+    replay = run.agent.kept()
+    kept = f", replay on {replay.device}" if replay is not None else ""
     return (
-        f"run    {run.run_dir}   (device {config.device}, threads {config.num_threads}, seed {config.seed})\n"
+        f"run    {run.run_dir}   (device {config.device}{kept}, threads {config.num_threads}, seed {config.seed})\n"
         f"env    {config.env.id} x{config.env.num_envs}: obs {spec.obs_dtype}{list(spec.obs_shape)}, "
         f"{spec.num_actions} actions{' with masks' if spec.has_action_mask else ''}\n"
         f"{f'       {protocol}' + chr(10) if protocol else ''}"

@@ -106,7 +106,8 @@ def loop(run: Run, metrics: MetricsWriter, stop: StopRequest) -> None:
     while run.step < run.config.steps and stop.signum is None:
         before = run.step
         run.advance()
-        routine.after(before)
+        if run.step >= routine.next_step:
+            routine.after(before)
 
 
 class Routine:
@@ -115,17 +116,19 @@ class Routine:
     def __init__(self, run: Run, metrics: MetricsWriter):
         self.run, self.metrics = run, metrics
         self.logged_at, self.logged_step = time.perf_counter(), run.step
+        self.next_step = self.due()
 
-    def due(self, before: int) -> bool:
-        """Whether `after` has something to do."""
+    def due(self) -> int:
+        """The step from which on `after` has something to do."""
         config, step = self.run.config, self.run.step
         periods = (config.log.every_steps, config.log.histogram_every_steps)
         periods += (config.evaluation.every_steps, config.checkpoint.every_steps)
-        return step >= config.steps or any(crossed(before, step, period) for period in periods)
+        return min(config.steps, *((step // period + 1) * period for period in periods))
 
     def after(self, before: int) -> None:
         """What is due after the steps from `before` on."""
         run, metrics, config = self.run, self.metrics, self.run.config
+        self.next_step = self.due()
         row: dict[str, float] = {}
         last = run.step >= config.steps
         if last or crossed(before, run.step, config.log.every_steps):

@@ -99,7 +99,7 @@ def test_commands_with_parts_from_outside(command, outside, monkeypatch):
     "options",
     [
         "catch --head log_cosh",
-        "catch --head hl_gauss --head.loss brier",
+        "catch --head hl_gauss --head.loss cross_entropy_brier",
         "catch --head categorical --head.encoding triangle",
         "catch --torso sines --torso.width 32",
         "--env corridor --env.max_steps 50",

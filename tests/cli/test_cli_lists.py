@@ -43,6 +43,17 @@ def test_list_tells_of_options_and_purposes(classyq):
     assert re.search(r"^mlp +\w+", classyq("list", "torsos").out, re.MULTILINE)
 
 
+def test_list_losses_is_a_table(classyq):
+    """Source, whether the mean is what it learns, and the cost; narrow enough for a terminal."""
+    header, *rows = classyq("list", "losses").out.splitlines()
+    assert header.split() == ["loss", "source", "calibrated", "cost", "in", "m", "bins"]
+    assert max(len(row) for row in rows) <= 120
+    cells = {row.split()[0]: re.split(" {2,}", row)[1:] for row in rows}
+    assert cells["ldr_kl"] == ["2023, 2112.14869", "yes", "O(m)"]
+    assert cells["wasserstein"] == ["2022, 2210.14523", "no: median, with allow_biased", "O(m)"]
+    assert {name for name, row in cells.items() if row[1] != "yes"} == {"wasserstein", "decoupled_softmax"}
+
+
 def test_list_presets_is_a_table(classyq):
     """A line each, narrow enough for a terminal: what, source, head, environment, weights, replay."""
     header, *rows = classyq("list", "presets").out.splitlines()

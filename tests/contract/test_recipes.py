@@ -140,7 +140,7 @@ def play(agent, spec, updates):
     while agent.learner.num_updates < updates:
         for t in made_up(spec, seed):
             seen.append(agent.act(t.obs).tolist())
-            seen.append(agent.predicted.tolist())
+            seen.append(agent.q_values.tolist())
             if agent.acts:
                 agent.observe(t)
             agent.learn()

@@ -374,7 +374,7 @@ def test_where_the_z_loss_is_stationary_its_link_gives_the_target():
     np.testing.assert_allclose(probs, q / q.sum(), atol=1e-6)  # 1e-6 of the variance
 
 
-# -- balanced, random, batch-coupled ------------------------------------------------------
+# -- balanced, random, batch-coupled ---
 
 
 def test_balanced_weights_are_those_of_the_others():
@@ -397,6 +397,20 @@ def test_balanced_weights_are_those_of_the_others():
         gaps = np.concatenate([[0], np.diff(pull), [0]])
         gradient = pull * w / (w * u + 1 - u) + 1.4 * (gaps[:-1] - gaps[1:]) * u * (1 - u)
         np.testing.assert_allclose(given.grad[i], gradient, atol=1e-10)
+
+
+def test_balanced_weights_leave_the_mean_where_it_is():
+    """100,000 batches of four random answers: at u = P(answer) the mean gradient is 0, though weights are random."""
+    generator = torch.Generator().manual_seed(0)
+    answers = (torch.rand(4, 100_000, generator=generator) < 0.2).double()
+    u, w = 0.2, LOSSES["class_balanced_bce"]().weights(answers)
+    assert w.min() < 0.5
+    assert w.max() == 10
+    pull = (u - answers) * w / (w * u + 1 - u)
+    assert pull.mean().item() == pytest.approx(0, abs=4 * pull.std().item() / math.sqrt(pull.numel()))
+    inclusive = ((4 - answers.sum(0) + 1e-3) / (answers.sum(0) + 1e-3)).clamp(0.1, 10)
+    biased = (u - answers) * inclusive / (inclusive * u + 1 - u)
+    assert biased.mean().item() > 20 * biased.std().item() / math.sqrt(biased.numel())  # a weight that knows its answer
 
 
 def test_balance_of_nothing_is_ordinal_bce():

@@ -41,7 +41,7 @@ def play(agent, seed=0, steps=T):
         terminal, done = np.array([t == 2, False]), np.array([t == 2, t == 3])
         step = Transition(obs, action, rng.normal(size=N).astype(np.float32), terminal, done, next_obs, None, None)
         agent.observe(step)
-        seen.append((step, agent.predicted.copy()))
+        seen.append((step, agent.q_values.max(-1)))
         obs = np.where(done[:, None], rng.normal(size=(N, 3)).astype(np.float32), next_obs)
     agent.act(obs)  # as a run does before it learns
     return seen
@@ -59,7 +59,7 @@ def n_step_mixture(seen, agent, env, t):
         elif step.done[env]:
             value = agent.online(torch.from_numpy(step.next_obs[env][None])).mean().max().item()
         else:
-            value = seen[k + 1][1][env] if k + 1 < T else agent.predicted[env]
+            value = seen[k + 1][1][env] if k + 1 < T else agent.q_values[env].max()
         last = step.done[env] or k == T - 1
         total += (weight if last else weight * (1 - LAMBDA)) * (discounted + factor * value)
         weight *= LAMBDA
@@ -71,7 +71,7 @@ def n_step_mixture(seen, agent, env, t):
 def test_returns_are_those_of_the_definition():
     agent = make()
     seen = play(agent)
-    batch = agent.make_batch(torch.from_numpy(agent.predicted).float())
+    batch = agent.make_batch(torch.from_numpy(agent.q_values.max(-1)).float())
     expected = [n_step_mixture(seen, agent, env, t) for t in range(T) for env in range(N)]
     # Sums of up to six float32 products of numbers of the size of 1.
     np.testing.assert_allclose(batch.reward.numpy(), expected, atol=2e-6)
@@ -184,7 +184,7 @@ def test_every_member_of_an_ensemble_has_its_own_returns():
         action = agent.act(obs)
         with torch.no_grad():
             values.append(agent.online(torch.from_numpy(obs)).by_member().max(-1).values.numpy())
-        np.testing.assert_allclose(agent.by_member, values[-1], rtol=1e-6)
+        np.testing.assert_allclose(agent.by_member.max(-1), values[-1], rtol=1e-6)
         if t == T:
             break
         next_obs = rng.normal(size=(N, 3)).astype(np.float32)
@@ -192,7 +192,7 @@ def test_every_member_of_an_ensemble_has_its_own_returns():
         seen.append(Transition(obs, action, rng.normal(size=N), terminal, done, next_obs, None, None))
         agent.observe(seen[-1])
         obs = np.where(done[:, None], rng.normal(size=(N, 3)).astype(np.float32), next_obs)
-    batch = agent.make_batch(torch.from_numpy(agent.by_member).flatten())
+    batch = agent.make_batch(torch.from_numpy(agent.by_member.max(-1)).flatten())
     assert batch.reward.shape == (T * N, members)
     for m in range(members):
         following = values[T][m]
@@ -221,7 +221,7 @@ def test_every_member_of_an_ensemble_has_its_own_returns():
 def test_a_member_learns_from_its_share_of_a_rollout():
     agent = make(**{"head.members": 40, "agent.bootstrap_probability": 0.25})
     play(agent)
-    mask = agent.make_batch(torch.from_numpy(agent.by_member).float().flatten()).bootstrap_mask
+    mask = agent.make_batch(torch.from_numpy(agent.by_member.max(-1)).float().flatten()).bootstrap_mask
     assert mask.shape == (T * N, 40)
     assert abs(mask.float().mean() - 0.25) < 4 * (0.25 * 0.75 / mask.numel()) ** 0.5
     assert (mask[0] != mask[1]).any()

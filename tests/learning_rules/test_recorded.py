@@ -8,15 +8,24 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from agents.learning.batch import Batch
 from agents.learning.learner import Learner
 from agents.learning.recorded import Recorded, recorded
 from agents.learning.regularizers import CQL, DR3
+from agents.learning.simplified import simplify
 from agents.learning.targets import TARGET_RULES
 from agents.networks.qnetwork import QNetwork
 from agents.networks.torsos import MLP, ImpalaCNN
 from value_heads import HEADS, make_head
+
+GET = ["<built-in function getitem>"]
+
+
+def both(x: Tensor) -> list[Tensor]:
+    product = torch.addmm(BIAS, x, WEIGHT)
+    return [product, product.relu()]
 
 
 class Pair(NamedTuple):
@@ -101,6 +110,45 @@ def test_what_depends_on_values_stays_as_it_is():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert float(quick(torch.ones(2)).sum()) == 2
+
+
+def operations(function, *tensors: Tensor) -> list[str]:
+    """The names of what is left of a function once it is recorded and simplified."""
+    module = make_fx(function)(*tensors)
+    constants = simplify(module, list(tensors))
+    return [str(node.target) for node in module.graph.nodes if node.op == "call_function" and node not in constants]
+
+
+WEIGHT, BIAS = torch.randn(4, 3), torch.randn(3)
+
+
+@pytest.mark.parametrize(
+    ("function", "left"),
+    [
+        (lambda x: x.unsqueeze(0).expand(5, -1, -1).transpose(1, 2), ["aten.as_strided.default"]),
+        (lambda x: x[1:].unsqueeze(0), ["aten.slice.Tensor", "aten.unsqueeze.default"]),  # begins elsewhere
+        (lambda x: [half.t() for half in x.split(1)], ["aten.split.Tensor"] + 2 * GET + 2 * ["aten.t.default"]),
+        (lambda x: x * torch.ones_like(x) + torch.zeros_like(x) * 3, ["aten.add.Tensor"]),
+        (lambda x: x[:, :1] * torch.ones_like(x), ["aten.slice.Tensor", "aten.mul.Tensor"]),  # of another shape
+        (lambda x: x.double() * torch.ones(1), ["aten._to_copy.default"]),
+        (lambda x: (BIAS + x @ WEIGHT).relu(), ["aten.mm.default", "aten.add.Tensor", "aten.relu.default"]),
+        (lambda x: torch.addmm(BIAS, x, WEIGHT).relu(), ["aten._addmm_activation.default"]),
+        (both, ["aten.addmm.default", "aten.relu.default"]),
+    ],
+    ids=["views", "elsewhere", "parts", "ones", "of another shape", "one", "sum", "product", "product used twice"],
+)
+def test_what_is_left_of_it(function, left):
+    """And it gives the same."""
+    x = torch.randn(2, 4)
+    assert operations(function, x) == left
+    quick = Recorded(function, after=0)
+    for _ in range(3):
+        x = torch.randn(2, 4)
+        got, wanted = quick(x), function(x)
+        pairs = [(got, wanted)] if isinstance(wanted, Tensor) else zip(got, wanted, strict=True)
+        for ours, eager in pairs:
+            assert torch.equal(ours, eager)
+            assert (ours.shape, ours.stride(), ours.dtype) == (eager.shape, eager.stride(), eager.dtype)
 
 
 def test_only_where_it_helps():

@@ -1,7 +1,8 @@
-"""Is a launch what that many updates are? On a CPU a recording stands in for a graph and bakes in what it would."""
+"""Is a launch what that many updates are? On a CPU a recording stands in for a graph, as it bakes in as much."""
 
 import copy
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def look_like_a_gpu(agent: DQN) -> None:
         agent.learner.device = torch.device("meta")
 
 
-def check_equal(recipe: str, rows: int, most: int, change, device: str = "cpu", **tolerance: float) -> list[int]:
+def check_equal(recipe: str, rows: int, most: int, change, device: str = "cpu", **tolerance: Any) -> list[int]:
     """Two agents see the same steps and make 0 to `most` updates after each; gives the sizes of launches.
 
     The ring of 25 rows is written around, and that of final observations grows while graphs are there.

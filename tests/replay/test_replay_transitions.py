@@ -160,10 +160,13 @@ def assert_equal_batches(a, b):
 @every_kind
 @pytest.mark.parametrize("num_envs", [1, 4, 7])
 @pytest.mark.parametrize("n", [1, 3, 10])
-def test_every_sampled_transition_is_what_happened(kind, num_envs, n):
+@pytest.mark.parametrize("may_look", [True, False])
+def test_every_sampled_transition_is_what_happened(kind, num_envs, n, may_look):
+    """By numpy, and by what a device does."""
     # 130 rows go around a ring of 20 six times; 100 samples a row are 11,000 a case, 100,000 for each kind.
     world = World(kind, 130, num_envs, seed=n)
     truth, replay = world.truth(n), make_replay(world, n)
+    replay.observations.may_look = may_look
     assert replay.num_rows == T
     for row in range(world.rows):
         world.play(replay, row + 1)
@@ -444,6 +447,18 @@ def test_amended_rows_survive_being_loaded_twice():
     world.play(second, 33)
     segments = [(10, 30, segment), (30, 33, through_a_file(second.segment(30, 33)))]
     check_restored(second, world, 3, segments)
+
+
+@every_kind
+def test_a_batch_is_the_same_where_nothing_looks_at_what_is_in_it(kind):
+    world = World(kind, 50, 3)
+    replay = make_replay(world, 3)
+    world.play(replay, world.rows)
+    indices = replay.draw(300)
+    wanted = replay.gather(indices)
+    replay.observations.may_look = False
+    for got, expected in zip(replay.gather(indices), wanted, strict=True):
+        assert got is expected is None or torch.equal(got, expected)
 
 
 @every_kind

@@ -28,7 +28,9 @@ STIFF = f"{__file__}:Stiff"
 class Stiff(Catch):
     """Can be looked at, and breaks when it is played."""
 
-    return_range = None
+    def __init__(self):
+        super().__init__()
+        self.return_range = None
 
     def step(self, action):
         raise AssertionError("somebody played")

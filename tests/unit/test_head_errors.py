@@ -208,3 +208,46 @@ def test_soft_backup_of_other_shapes(name, shape):
         values.average(torch.full(shape, 0.5))
     with pytest.raises(ValueError, match=r"offset \(.*must have the shape \(3, 2\)"):
         values.average(policy, torch.zeros(shape))
+
+
+OPTIONS_OF_LOSSES = [
+    ("margin_ce", {"margin": -0.1}, r"margin must not be negative, got -0\.1"),
+    ("ldr_kl", {"margin": -0.1}, r"margin must not be negative, got -0\.1"),
+    ("ldr_kl", {"temperature": 0}, "temperature must be positive, got 0"),
+    ("aldr_kl", {"temperature": math.nan}, "temperature must be positive, got nan"),
+    ("aldr_kl", {"alpha": 1.0}, r"alpha must be above 1, below which .*, got 1\.0"),
+    ("cross_entropy_cramer", {"cramer_weight": -1}, "cramer_weight must not be negative, got -1"),
+    ("soft_top_k", {"kappa": 0}, "kappa and alpha must be positive, got 0 and 2.0"),
+    ("soft_top_k", {"alpha": -1}, "kappa and alpha must be positive, got 1.0 and -1"),
+    ("decoupled_softmax", {"positive_mass": 1}, r"positive_mass must be in \[0, 1\), got 1"),
+    ("class_balanced_bce", {"max_weight": 0.5}, r"max_weight must be at least 1, got 0\.5"),
+    ("class_balanced_bce", {"correlation": -1}, "correlation must not be negative, got -1"),
+    ("ensemble", {"form": "both"}, "form must be 'ordinal', 'categorical' or 'literal', got 'both'"),
+    ("z_loss", {"sharpness": 0}, r"sharpness and offset must be positive, got 0 and 4\.0"),
+    ("z_loss", {"offset": 0}, r"sharpness and offset must be positive, got 1\.0 and 0"),
+    ("positive_unlabeled", {"pin": 0}, r"pin must be in \(0, 1\], got 0"),
+    ("elastic_cos", {"scale": 0}, "scale must be positive, got 0"),
+    ("elastic_cos", {"margin": -1}, r"margin must be in \[0, pi / 2\) and margin_std not negative, got -1, 0\.0125"),
+    ("elastic_arc", {"margin": 2}, r"margin must be in \[0, pi / 2\) and margin_std not negative, got 2, 0\.0125"),
+    ("elastic_arc", {"margin_std": -1}, r"and margin_std not negative, got 0\.03, -1"),
+    ("hyperbolic_ce", {"curvature": 0}, r"curvature and radius must be positive, got 0 and 2\.0"),
+    ("hyperbolic_ce", {"radius": 0}, r"curvature and radius must be positive, got 0\.1 and 0"),
+    ("anchor_flow", {"time": 1}, r"time must be in \(0, 1\), got 1"),
+]
+
+
+@pytest.mark.parametrize(("loss", "options", "message"), OPTIONS_OF_LOSSES)
+def test_options_of_losses(loss, options, message):
+    with pytest.raises(ValueError, match=message):
+        make("hl_gauss", loss=loss, allow_biased=True, **options)
+
+
+def test_more_right_bins_than_there_are():
+    with pytest.raises(ValueError, match=r"kappa must be less than the number of bins 7, got 7\.0"):
+        make("hl_gauss", loss="soft_top_k", kappa=7.0, num_bins=7, allow_biased=True)(torch.zeros(3, 4)).mean()
+
+
+def test_an_option_of_another_loss():
+    with pytest.raises(TypeError, match="head 'hl_gauss' has no option 'margin'"):
+        make("hl_gauss", margin=0.3)
+    make("hl_gauss", loss="margin_ce", margin=0.3)

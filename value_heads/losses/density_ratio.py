@@ -17,10 +17,12 @@ class PositiveUnlabeled(ClassificationLoss):
 
     Without a pin the mean over a batch is sum_k pi_k log mean_j s_jk - mean_i sum_k p_ik log s_ik, pi = mean_i p_i: a
     variational bound on what a state tells of its bin. A bin competes with itself in other states and not with other
-    bins, and s is known up to a factor per bin, s_k(x) = c_k P(k | x), to take which off the shares pi_k and the means
-    of s_k have to be known. The pin, c_k - log c_k per bin in place of a running mean of both, keeps that factor at 1
-    and changes nothing else, so there is no state and the link is s / sum s. A pin of 1 decouples the batch. The log of
-    a mean over few rows is too low on average: small batches are biased towards what is common.
+    bins, so s is learned up to a factor per bin: s_k(x) = c_k P(k | x). The pin adds c_k - log c_k for each bin, which
+    keeps the factors at 1 and changes nothing else. So the link is s / sum s, and no running means of s and of the
+    shares pi are needed to correct it. A pin of 1 decouples the batch.
+
+    The log of a mean over few rows is too low on average: small batches are biased towards what is common. The mean
+    knows nothing of importance weights, so replay should be uniform.
 
     The source weighs bins by (mean s)^gamma; that is calibrated for gamma = 0 alone, which is the loss here. It
     derives a temperature from the batch, and adds mixup. The shares pi and the pin are ours.
@@ -34,7 +36,7 @@ class PositiveUnlabeled(ClassificationLoss):
     paper = "2023, 2306.16016"
     couples_batch = True
 
-    def __init__(self, *, pin: float = 0.1):
+    def __init__(self, *, pin: float = 0.5):
         super().__init__()
         if not 0 < pin <= 1:
             raise ValueError(f"pin must be in (0, 1], got {pin}")

@@ -85,7 +85,7 @@ class ClassBalancedBCE(OrdinalBinaryCrossEntropy):
 
     def forward(self, logits: Tensor, target: Tensor, *, draws: Draws | None = None) -> Tensor:
         answers = above(target)
-        weight = self.weights(answers)
+        weight = self.weights(answers).detach()
         entropy = functional.binary_cross_entropy_with_logits(
             logits + weight.log(), answers, reduction="none", pos_weight=weight
         )

@@ -20,9 +20,9 @@ class ZLoss(ClassificationLoss):
 
         p_i ~ relu(z_i - median z) (1 + e^(a (z_i - b))).
 
-    softmax(z) would be wrong. The link is ours, and needs many more bins than a target is wide; bootstrapped it keeps a
-    bias that the others do not have. Numbers for a and b were not found in the source; these are ours, and b is out of
-    reach for less than b^2 + 2 bins. The square of logsumexp(l) that language models call z-loss is something else.
+    softmax(z) would be wrong. The link is ours, and needs many more bins than a target is wide. Numbers for a and b
+    were not found in the source; these are ours, and b is out of reach for less than b^2 + 2 bins. The square of
+    logsumexp(l) that language models call z-loss is something else.
 
     Args:
         sharpness: a.

@@ -122,7 +122,7 @@ def method(cells: Stored, command: str) -> list[Block]:
             "and `agents/experiments/minatar_study/design.py` before a reported seed was run."
         ),
         Text(
-            f"The preset `{design.PRESET}` with {settings}; {widths}. Supports: {supports} (twice the largest "
+            f"The preset `{design.PRESET}` with {settings}; {widths}. Supports: {supports} (1.5 times the largest "
             "discounted return that MSE saw in pilots, rounded up). Rates: the base of each head, that of its preset "
             f"for MinAtar, times {', '.join(map(str, design.FACTORS))}, by the area under the curve of seed"
             f"{'s' if len(tried) > 1 else ''} {', '.join(map(str, tried))}, for each game, width and head by itself. "
