@@ -104,8 +104,9 @@ def progress(cells: Stored) -> str:
     counts = f"{len(cells)} of {len(cells) + len(missing)} cells are there"
     if not missing:
         return f"{counts}."
-    names = ", ".join(f"`{group.name}`" for group in missing)
-    return f"**{counts}; the same command goes on with those that are not**: {names}."
+    heads = list(dict.fromkeys(group.head for group in missing))
+    each = ", ".join(f"{sum(group.head == head for group in missing)} of {head}" for head in heads)
+    return f"**{counts}; the same command goes on with those that are not**: {each}; next `{missing[0].name}`."
 
 
 def method(cells: Stored, command: str) -> list[Block]:
