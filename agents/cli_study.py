@@ -16,14 +16,17 @@ def study(
     ] = None,
 ) -> None:
     """Measure what is missing of a study, and write its page. What was interrupted goes on with the same command."""
-    from agents.experiments.studies import paper, training_runs
+    from agents.experiments.studies import others, paper, training_runs
     from agents.tables import ConfigError, nearest
 
+    whole = [*training_runs.STUDIES, *others.OTHERS]
+    if name in whole and tiny:
+        raise ConfigError(f"--tiny is for studies with settings in configs/studies/, and {name!r} has none")
     if name in training_runs.STUDIES:
-        if tiny:
-            raise ConfigError(f"--tiny is for studies with settings in configs/studies/, and {name!r} has none")
         return training_runs.answer(name, jobs, root, out or Path("docs/results"))
+    if name in others.OTHERS:
+        return others.OTHERS[name].answer(jobs, root, out or Path("docs/results"))
     if name not in paper.paper_studies():
-        raise ConfigError(f"unknown study {name!r}{nearest(name, [*training_runs.STUDIES, *paper.paper_studies()])}")
+        raise ConfigError(f"unknown study {name!r}{nearest(name, [*whole, *paper.paper_studies()])}")
     default = root / f"study-{name}-tiny" if tiny else Path("docs/results/studies")
     paper.answer(name, root, out or default, tiny=tiny)

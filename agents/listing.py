@@ -35,10 +35,12 @@ def head_line(name: str) -> str:
 
 def study_lines() -> list[str]:
     """The question of every study, those of training runs first."""
+    from agents.experiments.studies.others import OTHERS
     from agents.experiments.studies.paper import paper_studies, read_question
     from agents.experiments.studies.training_runs import STUDIES, find_study
 
     questions = {name: find_study(name).question for name in STUDIES}
+    questions |= {name: other.question for name, other in OTHERS.items()}
     questions |= {name: f"{(q := read_question(name)).question} ({q.source})" for name in paper_studies()}
     return [f"{name:18s} {question}" for name, question in questions.items()]
 

@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from agents.cli_study import study
+from agents.experiments.studies.others import OTHERS
 from agents.experiments.studies.paper import paper_studies
 from agents.experiments.studies.training_runs import STUDIES
 
@@ -24,7 +27,17 @@ def test_a_small_study(classyq, tmp_path):
 
 def test_the_list_has_every_study(classyq):
     lines = classyq("list", "studies").out.splitlines()
-    assert [line.split()[0] for line in lines] == [*STUDIES, *paper_studies()]
+    assert [line.split()[0] for line in lines] == [*STUDIES, *OTHERS, *paper_studies()]
+
+
+def test_those_that_are_commands_of_their_own(tmp_path, monkeypatch):
+    """They are handed what was asked for; what they do with it has tests of its own."""
+    seen = []
+    monkeypatch.setattr("agents.experiments.calibration.main", lambda **given: seen.append(given))
+    monkeypatch.setattr("agents.experiments.minatar_study.training.answer", lambda *given: seen.append(given))
+    study("calibration", out=tmp_path)
+    study("minatar", jobs=3, root=tmp_path / "runs")
+    assert seen == [{"out": tmp_path}, (3, tmp_path / "runs", Path("docs/results"))]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +48,8 @@ def test_the_list_has_every_study(classyq):
             ("cartpole", "--tiny"),
             "--tiny is for studies with settings in configs/studies/, and 'cartpole' has none",
         ),
+        (("minatar", "--tiny"), "--tiny is for studies with settings in configs/studies/, and 'minatar' has none"),
+        (("minatr",), "error: unknown study 'minatr'. Did you mean minatar?"),
         (("plasticity", "--jobs", "0"), "Invalid value for '--jobs'"),
         ((), "Missing argument 'NAME'"),
     ],
