@@ -158,7 +158,8 @@ ENSEMBLE = {
 @pytest.mark.parametrize("preset", ["catch", "pqn_catch"])
 def test_bootstrapped_on_catch(preset, seed, tmp_path):
     """Members with their own halves of the data, followed after a beginning at random (2 of 9 seeds want that)."""
-    summary = train(RunConfig.preset(preset, ENSEMBLE | {"seed": seed}), tmp_path / "run")
+    longer = {"steps": 60_000} if preset == "pqn_catch" else {}  # half of them is too few for 1 seed in 8
+    summary = train(RunConfig.preset(preset, ENSEMBLE | longer | {"seed": seed}), tmp_path / "run")
     assert summary.best_return is not None
     assert summary.best_return >= 0.8
 
@@ -172,7 +173,7 @@ def test_deep_sea(seed, tmp_path):
 
 
 BBF_ON_CATCH = {
-    "steps": 3_900,
+    "steps": 9_000,
     "head": "c51",
     "output_layer": {"name": "dueling", "hidden": 64, "shared_hidden": True},
     "agent.weight_decay": 0.1,
@@ -182,9 +183,9 @@ BBF_ON_CATCH = {
     "agent.acting_network": "target",
     "replay": {"name": "prioritized", "priority": "loss", "importance_exponent": 0.5},
     "exploration.epsilon_steps": 1_500,
-    "resets.every_updates": 850,  # one, in the middle of the run
+    "resets.every_updates": 2_200,  # one, in the middle of the run
     "annealing": {"n_step_start": 9, "gamma_start": 0.9, "over_updates": 300},
-    "evaluation.every_steps": 1_300,
+    "evaluation.every_steps": 1_500,
 }
 
 
