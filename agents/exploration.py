@@ -93,10 +93,10 @@ class EpsilonGreedy(Exploration):
 
     def explore(self, q_values: np.ndarray, epsilon: float | np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Greedy actions, and random ones with probability `epsilon`: one number, or one for each environment [N]."""
-        action, uniform = q_values.argmax(-1), self.rng.random(len(q_values))
-        if isinstance(epsilon, float) and min(uniform.tolist()) >= epsilon:  # nobody explores, and that is soon seen
+        action = q_values.argmax(-1)
+        exploring = self.rng.random(len(action)) < epsilon
+        if not np.count_nonzero(exploring):
             return action
-        exploring = uniform < epsilon
         return np.where(exploring, random_actions(self.rng, len(action), q_values.shape[-1], mask), action)
 
     def metrics(self, step: int) -> dict[str, float]:

@@ -53,9 +53,7 @@ class ObservationStore:
     ):
         self.num_rows, self.num_envs, self.obs_shape, self.dtype = rows, num_envs, tuple(obs_shape), dtype
         self.device, self.map_dir = device, map_dir
-        self.may_look = (
-            device.type == "cpu"
-        )  # whether what is in a tensor may decide what is done: elsewhere that waits
+        self.may_look = device.type == "cpu"  # whether what is in a tensor may decide what is done: else it waits
         self.stack = obs_shape[0] if share_frames else 1
         self.pad_zeros = False
         self.age = torch.zeros(rows, num_envs, dtype=torch.int32, device=device)

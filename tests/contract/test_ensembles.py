@@ -78,15 +78,6 @@ def draws_alone(draws, m):
     return alone | ({"taus": draws["taus"].unflatten(0, (M, B))[m]} if "taus" in draws else {})
 
 
-@pytest.fixture
-def float64(monkeypatch):
-    """Heads and losses compute in float64, where they have float32."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 close = functools.partial(torch.testing.assert_close, rtol=1e-10, atol=1e-12)  # float64 sums of some dozen terms
 
 

@@ -35,15 +35,6 @@ recorded_case = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def float64(monkeypatch):
-    """Networks, batches and heads in float64; these are told to use float32, which is taken for it."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def make_network(case, seed=0, output="linear", **options):
     torch.manual_seed(seed)
     layer = functools.partial(OUTPUT_LAYERS[output], hidden=5)

@@ -32,15 +32,6 @@ EACH = (
 SHAPE = (3,)
 
 
-@pytest.fixture
-def float64(monkeypatch):
-    """Networks, batches and heads in float64; these are told to use float32, which is taken for it."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def make_learner(head, seed, *, rule="double_q_learning", output="linear", shape=SHAPE, normalize=True, **options):
     torch.manual_seed(seed)
     torso = MLP(shape, hidden=(6,)) if len(shape) == 1 else SmallCNN(shape, channels=(4, 5))

@@ -59,15 +59,6 @@ CASES = {
 }
 
 
-@pytest.fixture
-def float64(monkeypatch):
-    """Networks, replay and heads in float64; these are told to use float32, which is taken for it."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def unlike(left, right, place=""):
     """Places in nested states where numbers differ by more than 1e-9, or anything else at all."""
     if place.rsplit("/", 1)[-1] in ROOM:
